@@ -1,0 +1,151 @@
+"""One safetensors file for a whole model: three networks, with configs, provenance and scores in its metadata.
+
+Weights are memory-mapped and reach the networks without a second copy; every key must match.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import nn
+
+from .config import ClipConfig, DiTConfig, TextConfig, VAEConfig
+from .dit import DiT
+from .text import TextEncoder
+from .vae import VAE
+
+FORMAT = "sora_core/1"
+BUNDLED = Path(__file__).parent / "weights" / "sora-mini.safetensors"
+
+
+@dataclass
+class Model:
+    """The networks of one checkpoint with what is known of them."""
+
+    dit: DiT
+    vae: VAE
+    text: TextEncoder
+    tokenizer: Tokenizer
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"dit": self.dit, "vae": self.vae, "text": self.text}
+
+
+def save_checkpoint(path: Path | str, model: Model, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write a model. The file appears whole or not at all."""
+    path = Path(path)
+    tensors = {
+        f"{name}.{key}": value.detach().to(dtype).contiguous()
+        for name, network in model.networks().items()
+        for key, value in network.state_dict().items()
+    }
+    config = {name: network.cfg.to_dict() for name, network in model.networks().items()} | {
+        "clip": model.clip.to_dict()
+    }
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(config),
+        "tokenizer": model.tokenizer.to_str(),
+        "provenance": json.dumps(model.provenance),
+        "scores": json.dumps(model.scores),
+    }
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata)
+    os.replace(partial, path)
+
+
+def _open(path: Path) -> Any:
+    if path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
+        raise ValueError(f"{path.name} is a pickle, which can run code when opened; convert it to .safetensors")
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist; give the path of a .safetensors file")
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path.name} cannot be read as safetensors: it is truncated or of another format; get the file again "
+            f"({error})"
+        ) from None
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """Config, provenance, scores and size of a checkpoint, without its weights.
+
+    Raises FileNotFoundError, or ValueError that says what the file is instead of a checkpoint of this package.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        metadata = file.metadata() or {}
+        keys = list(file.keys())
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"{path.name} is not a checkpoint of this package: {_describe(metadata, keys)}")
+        parameters: dict[str, int] = {}
+        for key in keys:
+            network = key.partition(".")[0]
+            count = int(torch.Size(file.get_slice(key).get_shape()).numel())
+            parameters[network] = parameters.get(network, 0) + count
+    out = {key: json.loads(metadata[key]) for key in ("config", "provenance", "scores")}
+    return out | {"parameters": parameters, "tokenizer": metadata["tokenizer"]}
+
+
+def _describe(metadata: dict[str, str], keys: list[str]) -> str:
+    if metadata.get("format", "").startswith("sora_core/"):
+        return f"it has format {metadata['format']}, this version reads {FORMAT}; update the pack"
+    if any("lora_" in key or ".lora" in key for key in keys):
+        return "it is a LoRA; load it with a LoRA loader on top of a model"
+    if any(key.startswith("model.diffusion_model.input_blocks") for key in keys):
+        return "it is a Stable Diffusion checkpoint, an image model of another architecture"
+    if any(key.endswith("self_attn.norm_q.weight") for key in keys):
+        return "it holds a bare Wan-shaped transformer without config, VAE and text encoder"
+    return f"its metadata has no config (first key: {keys[0] if keys else 'none'}); use a file made by this package"
+
+
+def load_checkpoint(path: Path | str = BUNDLED, dtype: torch.dtype | None = torch.float32) -> Model:
+    """Read a model. dtype: of the weights in memory, None for the file's own.
+
+    Raises FileNotFoundError, or ValueError that names a truncated file, a foreign architecture or the wrong key.
+    """
+    path = Path(path)
+    info = read_metadata(path)
+    config = info["config"]
+    with torch.device("meta"):
+        dit = DiT(DiTConfig.from_dict(config["dit"]))
+        vae = VAE(VAEConfig.from_dict(config["vae"]))
+        text = TextEncoder(TextConfig.from_dict(config["text"]))
+    model = Model(
+        dit, vae, text, Tokenizer.from_str(info["tokenizer"]), ClipConfig.from_dict(config["clip"]),
+        info["provenance"], info["scores"],
+    )  # fmt: skip
+    with _open(path) as file:
+        keys = set(file.keys())
+        expected = {
+            f"{name}.{key}": value for name, net in model.networks().items() for key, value in net.state_dict().items()
+        }
+        if missing := sorted(set(expected) - keys):
+            raise ValueError(f"{path.name} lacks {len(missing)} weights, the first is {missing[0]}; get the file again")
+        if surplus := sorted(keys - set(expected)):
+            raise ValueError(f"{path.name} has {len(surplus)} weights too many, the first is {surplus[0]}")
+        for name, network in model.networks().items():
+            state = {}
+            for key in network.state_dict():
+                tensor = file.get_tensor(f"{name}.{key}")
+                if tensor.shape != expected[f"{name}.{key}"].shape:
+                    raise ValueError(
+                        f"{path.name}: {name}.{key} has shape {tuple(tensor.shape)}, its config says "
+                        f"{tuple(expected[f'{name}.{key}'].shape)}"
+                    )
+                state[key] = tensor.to(dtype) if dtype is not None else tensor
+            network.load_state_dict(state, assign=True)
+            network.eval().requires_grad_(False)
+    return model

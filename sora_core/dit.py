@@ -1,0 +1,228 @@
+"""The Wan-shaped diffusion transformer: latents and a text in, velocity out.
+
+Shapes: B batch, C channels, T H W latent grid, L tokens, S text tokens, D width, U distinct noise levels.
+Parameter names are those of the public Wan weights (github.com/Wan-Video/Wan2.1), so these load without a key map.
+Timesteps lie in 0..1000, one per sample (B,) or one per token (B, L); a token at 0 is clean and only conditions the
+others. Positions are rotary in time, height and width (arXiv 2104.09864).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .config import DiTConfig
+from .patches import Grid, unpatchify
+
+
+class TextKV(NamedTuple):
+    """Keys and values (B, heads, S, head_dim) of the text, one pair per block: the same in every sampling step."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+
+class Levels(NamedTuple):
+    """Modulation of every distinct noise level, and which level each token has: (B, 1) or (B, L) into U."""
+
+    embedding: Tensor  # (U, D)
+    projection: Tensor  # (U, 6, D)
+    index: Tensor
+
+    def rows(self, table: Tensor) -> Tensor:
+        """Per-token rows (B, 1 or L, D) of a table (U, D)."""
+        return F.embedding(self.index, table)
+
+
+@lru_cache(maxsize=16)
+def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Tensor:
+    """Unit complex numbers (L, head_dim / 2) that turn each pair of channels by the token's position."""
+    width = 2 * (head_dim // 6)
+    with torch.inference_mode(False):
+        angles = []
+        for size, dim in zip(grid, (head_dim - 2 * width, width, width), strict=True):
+            rates = 10_000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+            angles.append(torch.arange(size, dtype=torch.float64)[:, None] * rates)
+        t, h, w = grid
+        turns = torch.cat(
+            [
+                angles[0][:, None, None].expand(t, h, w, -1),
+                angles[1][None, :, None].expand(t, h, w, -1),
+                angles[2][None, None, :].expand(t, h, w, -1),
+            ],
+            dim=-1,
+        ).flatten(0, 2)
+        return torch.polar(torch.ones_like(turns), turns).to(torch.complex64).to(device)
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Apply rotary positions to (B, heads, L, head_dim), neighbouring channels forming pairs."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * table).flatten(-2).to(x.dtype)
+
+
+def sinusoid(timestep: Tensor, dim: int) -> Tensor:
+    """Embedding (U, dim) of timesteps (U,): cosines, then sines."""
+    rates = torch.exp(-torch.arange(dim // 2, device=timestep.device).double() * (9.210340371976184 / (dim // 2)))
+    angles = timestep.double()[:, None] * rates
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).float()
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class Attention(nn.Module):
+    """Queries, keys and values with RMS norm of q and k over the full width."""
+
+    def __init__(self, cfg: DiTConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.heads = cfg.heads
+        for name in ("q", "k", "v", "o"):
+            setattr(self, name, operations.Linear(cfg.dim, cfg.dim, **factory))
+        self.norm_q = operations.RMSNorm(cfg.dim, eps=cfg.eps, **factory)
+        self.norm_k = operations.RMSNorm(cfg.dim, eps=cfg.eps, **factory)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b l (n d) -> b n l d", n=self.heads)
+
+    def query(self, x: Tensor) -> Tensor:
+        return self._split(self.norm_q(self.q(x)))
+
+    def key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._split(self.norm_k(self.k(x))), self._split(self.v(x))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.o(rearrange(out, "b n l d -> b l (n d)"))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to the text, feed-forward; the first and last modulated by the noise level."""
+
+    def __init__(self, cfg: DiTConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.dim, self.eps = cfg.dim, cfg.eps
+        self.self_attn = Attention(cfg, operations, **factory)
+        self.norm3 = operations.LayerNorm(cfg.dim, eps=cfg.eps, **factory)
+        self.cross_attn = Attention(cfg, operations, **factory)
+        self.ffn = nn.Sequential(
+            operations.Linear(cfg.dim, cfg.ffn_dim, **factory),
+            nn.GELU(approximate="tanh"),
+            operations.Linear(cfg.ffn_dim, cfg.dim, **factory),
+        )
+        self.modulation = nn.Parameter(torch.empty(1, 6, cfg.dim, **factory))
+
+    def forward(self, x: Tensor, levels: Levels, positions: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
+        tables = (levels.projection + self.modulation.float()).unbind(1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (levels.rows(table).to(x.dtype) for table in tables)
+
+        h = _modulate(F.layer_norm(x, (self.dim,), eps=self.eps), shift1, scale1)
+        k, v = self.self_attn.key_value(h)
+        q = rotate(self.self_attn.query(h), positions)
+        x = torch.addcmul(x, self.self_attn.attend(q, rotate(k, positions), v.contiguous()), gate1)
+
+        x = x + self.cross_attn.attend(self.cross_attn.query(self.norm3(x)), *text)
+
+        h = _modulate(F.layer_norm(x, (self.dim,), eps=self.eps), shift2, scale2)
+        return torch.addcmul(x, self.ffn(h), gate2)
+
+
+class Head(nn.Module):
+    """Last modulated norm and the projection to patches."""
+
+    def __init__(self, cfg: DiTConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.dim, self.eps = cfg.dim, cfg.eps
+        p, q, r = cfg.patch
+        self.head = operations.Linear(cfg.dim, p * q * r * cfg.out_dim, **factory)
+        self.modulation = nn.Parameter(torch.empty(1, 2, cfg.dim, **factory))
+
+    def forward(self, x: Tensor, levels: Levels) -> Tensor:
+        shift, scale = (levels.embedding[:, None] + self.modulation.float()).unbind(1)
+        x = F.layer_norm(x, (self.dim,), eps=self.eps)
+        return self.head(_modulate(x, levels.rows(shift).to(x.dtype), levels.rows(scale).to(x.dtype)))
+
+
+class DiT(nn.Module):
+    """Diffusion transformer over spacetime patches.
+
+    operations: where Linear, Conv3d, LayerNorm and RMSNorm come from; a host passes its own to cast and offload.
+    """
+
+    def __init__(
+        self,
+        cfg: DiTConfig,
+        operations: Any = nn,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        factory = {"device": device, "dtype": dtype}
+        self.cfg = cfg
+        linear = operations.Linear
+        self.patch_embedding = operations.Conv3d(cfg.in_dim, cfg.dim, cfg.patch, stride=cfg.patch, **factory)
+        self.text_embedding = nn.Sequential(
+            linear(cfg.text_dim, cfg.dim, **factory), nn.GELU(approximate="tanh"), linear(cfg.dim, cfg.dim, **factory)
+        )
+        self.time_embedding = nn.Sequential(
+            linear(cfg.freq_dim, cfg.dim, **factory), nn.SiLU(), linear(cfg.dim, cfg.dim, **factory)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), linear(cfg.dim, 6 * cfg.dim, **factory))
+        self.blocks = nn.ModuleList(Block(cfg, operations, **factory) for _ in range(cfg.layers))
+        self.head = Head(cfg, operations, **factory)
+
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Random weights to start training from, as Wan's: the head is zero, so that the first velocity is zero."""
+        for name, parameter in self.named_parameters():
+            if name.startswith("head.head") or name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.endswith("modulation"):
+                nn.init.normal_(parameter, std=self.cfg.dim**-0.5, generator=generator)
+            elif name.startswith(("text_embedding", "time_embedding")):
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+            elif parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter.flatten(1), generator=generator)
+
+    def prepare_text(self, context: Tensor) -> TextKV:
+        """Keys and values of the text (B, S, text_dim), S at most text_len: compute once, pass to every step.
+
+        The text is zero-padded before its projection and attention over it is not masked, as the public weights expect.
+        """
+        if context.ndim != 3 or context.shape[2] != self.cfg.text_dim:
+            raise ValueError(f"text of shape {tuple(context.shape)}: this model reads (B, S, {self.cfg.text_dim})")
+        if context.shape[1] > self.cfg.text_len:
+            raise ValueError(f"text of {context.shape[1]} tokens: this model reads at most {self.cfg.text_len}")
+        context = F.pad(context, (0, 0, 0, self.cfg.text_len - context.shape[1]))
+        context = self.text_embedding(context)  # B S D
+        pairs = [block.cross_attn.key_value(context) for block in self.blocks]
+        return TextKV(tuple(k.contiguous() for k, _ in pairs), tuple(v.contiguous() for _, v in pairs))
+
+    def _levels(self, timestep: Tensor, grid: Grid, dtype: torch.dtype) -> Levels:
+        if timestep.ndim == 2 and timestep.shape[1] == grid.length:
+            distinct, index = timestep.unique(return_inverse=True)
+        elif timestep.ndim == 1:
+            distinct, index = timestep, torch.arange(timestep.shape[0], device=timestep.device)[:, None]
+        else:
+            raise ValueError(f"timestep of shape {tuple(timestep.shape)}: expected (B,) or (B, {grid.length})")
+        embedding = self.time_embedding(sinusoid(distinct, self.cfg.freq_dim).to(dtype))  # U D
+        projection = self.time_projection(embedding).unflatten(1, (6, self.cfg.dim))
+        return Levels(embedding.float(), projection.float(), index)
+
+    def forward(self, x: Tensor, timestep: Tensor, text: Tensor | TextKV) -> Tensor:
+        """Velocity (B, out_dim, T, H, W) of latents (B, in_dim, T, H, W) at timesteps (B,) or (B, L), given a text
+        (B, S, text_dim) or its prepared keys and values."""
+        grid = Grid.of(tuple(x.shape[2:]), self.cfg.patch)
+        if not isinstance(text, TextKV):
+            text = self.prepare_text(text)
+        levels = self._levels(timestep, grid, x.dtype)
+        positions = rotary_table((grid.t, grid.h, grid.w), self.cfg.head_dim, x.device)
+        x = self.patch_embedding(x).flatten(2).transpose(1, 2)  # B L D
+        for block, k, v in zip(self.blocks, text.keys, text.values, strict=True):
+            x = block(x, levels, positions, (k, v))
+        return unpatchify(self.head(x, levels), grid)

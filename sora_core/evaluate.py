@@ -1,0 +1,160 @@
+"""Scores of a model on the procedural world: does the clip show what the prompt asked for?
+
+Clips are made from prompts of scenes drawn at random, half of combinations that training never showed, and read back by
+an analysis of pixels that knows only the world's tables (`world.score`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .pipeline import Pipeline, frames_to_video
+from .world import BACKGROUNDS, Scene, render, sample_scene
+from .world.captions import canonical, paraphrase
+from .world.score import analyse_two, analyse_wall, score
+
+KINDS = ("single", "paraphrase", "two", "wall")
+
+
+def interval(right: int, total: int) -> tuple[float, float]:
+    """95% confidence interval of a proportion (Wilson)."""
+    if total == 0:
+        return 0.0, 1.0
+    z, p = 1.96, right / total
+    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return middle - half, middle + half
+
+
+def draw_scene(rng: np.random.Generator, kind: str, split: str, aspect: float) -> Scene:
+    """A scene of one kind in plain style on a plain background. Only single things are ever held out."""
+    things, wall = (2 if kind == "two" else 1), kind == "wall"
+    while True:
+        scene = sample_scene(rng, aspect, split=split if things == 1 and not wall else "any")
+        if (
+            scene.style == "plain"
+            and scene.background in BACKGROUNDS
+            and scene.wall == wall
+            and len(scene.things) == things
+        ):
+            return scene
+
+
+def judge(frames: Tensor, scene: Scene, kind: str) -> dict[str, bool]:
+    """What of the scene the clip shows."""
+    thing = scene.things[0]
+    if kind == "two":
+        found = sorted((f.colour or "", f.shape or "", f.motion or "") for f in analyse_two(frames))
+        wanted = sorted((t.colour, t.shape, t.motion) for t in scene.things)
+        still = [(c, s, "") for c, s, _ in wanted]
+        return {"both": found == (wanted if len(frames) > 1 else still)}
+    if kind == "wall":
+        seen = analyse_wall(frames)
+        return {
+            "same": seen.same,
+            "as asked": seen.same and seen.left.colour == thing.colour and seen.left.shape == thing.shape,
+        }
+    return score(frames, thing.colour, thing.shape, thing.motion, scene.background)
+
+
+def vae_psnr(pipeline: Pipeline, clips: int, frames: int, height: int, width: int, seed: int = 0) -> float:
+    """Mean PSNR in dB of held-out procedural clips after encoding and decoding."""
+    rng = np.random.default_rng((seed, 1))
+    values = []
+    for _ in range(clips):
+        video = frames_to_video(render(sample_scene(rng, width / height, split="held_out"), frames, height, width))
+        again = pipeline.model.vae.decode(pipeline.model.vae.encode(video))
+        values.append(-10 * math.log10(float(((video - again) / 2).square().mean())))
+    return float(np.mean(values))
+
+
+def clips_of(
+    pipeline: Pipeline, cases: list[tuple[str, int]], shape: tuple[int, int, int], batch: int, **settings: Any
+) -> Iterator[Tensor]:
+    """Frames of each (prompt, seed) in turn, sampled `batch` at a time."""
+    for begin in range(0, len(cases), batch):
+        prompts, seeds = zip(*cases[begin : begin + batch], strict=True)
+        for latents in pipeline.sample(list(prompts), shape, seeds=list(seeds), **settings):
+            yield pipeline.decode(latents[None])
+
+
+def evaluate(
+    pipeline: Pipeline,
+    *,
+    clips: int = 240,
+    kinds: tuple[str, ...] = ("single",),
+    width: int | None = None,
+    height: int | None = None,
+    frames: int | None = None,
+    seed: int = 0,
+    batch: int = 4,
+    quiet: bool = False,
+    on_clip: Callable[[str, Tensor, dict[str, bool]], None] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Scores by kind and split: {kind: {split: {attribute: {right, total, share, low, high}}}}.
+
+    clips: of each kind; half of the single and paraphrased ones are held out. settings: of `Pipeline.sample`.
+    on_clip(prompt, frames, verdict): called for every clip.
+    """
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        raise ValueError(f"kind {unknown[0]!r} is not known; use {', '.join(KINDS)}")
+    config = pipeline.model.clip
+    width, height, frames = width or config.width, height or config.height, frames or config.frames
+    config.check(width, height, frames, pipeline.model.vae.cfg.time_factor)
+    shape = pipeline.model.vae.latent_shape(frames, height, width)
+    out: dict[str, Any] = {}
+    for kind in kinds:
+        splits = ("train", "held_out") if kind in ("single", "paraphrase") else ("any",)
+        rng = np.random.default_rng((seed, KINDS.index(kind)))
+        scenes = [
+            (split, draw_scene(rng, kind, split, width / height))
+            for split in splits
+            for _ in range(clips // len(splits))
+        ]
+        prompts = [paraphrase(s, rng) if kind == "paraphrase" else canonical(s) for _, s in scenes]
+        tally: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+        made = clips_of(pipeline, [(p, seed + i) for i, p in enumerate(prompts)], shape, batch, **settings)
+        bar = tqdm(zip(scenes, prompts, made, strict=True), total=len(scenes), desc=kind, disable=quiet)
+        for (split, scene), prompt, clip in bar:
+            verdict = judge(clip, scene, kind)
+            for attribute, right in verdict.items():
+                tally["seen" if split == "train" else split.replace("_", " ")][attribute].append(right)
+            if on_clip is not None:
+                on_clip(prompt, clip, verdict)
+        out[kind] = {
+            split: {attribute: _summary(values) for attribute, values in attributes.items()}
+            for split, attributes in tally.items()
+        }
+    return out
+
+
+def _summary(values: list[bool]) -> dict[str, float]:
+    low, high = interval(sum(values), len(values))
+    return {
+        "right": sum(values),
+        "total": len(values),
+        "share": round(sum(values) / len(values), 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+    }
+
+
+def table(scores: dict[str, Any]) -> str:
+    """The scores as lines of text."""
+    lines = [f"{'':24}{'right':>8}{'of':>6}{'share':>9}   95% interval"]
+    for kind, splits in scores.items():
+        for split, attributes in splits.items():
+            for attribute, s in attributes.items():
+                name = f"{kind}, {split}: {attribute}"
+                lines.append(
+                    f"{name:32}{s['right']:>5}{s['total']:>6}{s['share']:>8.1%}   {s['low']:.1%} to {s['high']:.1%}"
+                )
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""Rectified flow: the path from data to noise, its schedules, and strength maps. The one place that states signs.
+
+    x_t = (1 - t) * x0 + t * noise      t from 0 (data) to 1 (noise); the samplers call t `sigma`
+    v   = noise - x0                    what the network predicts, at timestep 1000 * t
+    x0  = x_t - t * v                   `denoised`
+
+A strength map m in 0..1 says per token what the sampler may do: 0 keep, 1 make from noise, between: begin from the
+given latents noised to level m (SDEdit, arXiv 2108.01073). While the sampler is at sigma, a token is at min(sigma, m).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TIMESTEPS = 1000.0  # the network's clock runs from 0 to this
+
+
+def add_noise(x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
+    """Point of the path at level t (broadcast against x0)."""
+    return (1 - t) * x0 + t * noise
+
+
+def velocity(x0: Tensor, noise: Tensor) -> Tensor:
+    """What the network is trained to predict."""
+    return noise - x0
+
+
+def denoise(x: Tensor, v: Tensor, t: Tensor | float) -> Tensor:
+    """Estimate of x0 from a point at level t and its velocity."""
+    return x - t * v
+
+
+def shift_levels(t: Tensor, shift: float) -> Tensor:
+    """Move levels in 0..1 towards noise by `shift` >= 1 (SD3, arXiv 2403.03206, eq. 23): larger latents need it."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def shift_for(tokens: int, base: float = 1.0, reference: int = 80) -> float:
+    """Shift for a clip of so many tokens: `base` at `reference` tokens, growing with the square root, at least 1."""
+    return max(1.0, base * (tokens / reference) ** 0.5)
+
+
+def schedule(steps: int, shift: float = 1.0, start: float = 1.0) -> Tensor:
+    """Levels (steps + 1,) from `start` down to 0, evenly spaced and then shifted. `start` is a level, not a fraction
+    of the steps: the schedule of SDEdit from strength m has start m, and still takes all the steps."""
+    if steps < 1:
+        raise ValueError(f"steps is {steps}: sampling needs at least 1")
+    if not 0 < start <= 1:
+        raise ValueError(f"start is {start}: a level lies above 0 and at most at 1")
+    begin = start / (shift - (shift - 1) * start)  # the level that the shift maps to `start`
+    levels = shift_levels(torch.linspace(begin, 0, steps + 1, dtype=torch.float64), shift).float()
+    levels[0] = start
+    return levels
+
+
+@dataclass(frozen=True)
+class StrengthMap:
+    """What is known of the result, and how far each place may leave it. Same shapes as the latents (B, C, T, H, W),
+    the strength (B, 1, T, H, W) in 0..1 and constant within every patch."""
+
+    strength: Tensor
+    known: Tensor
+    noise: Tensor
+
+    def waiting(self, sigma: Tensor | float) -> Tensor:
+        """Places that the falling level has not reached yet: these rest at their own level."""
+        return self.strength < sigma
+
+    def level(self, sigma: Tensor | float) -> Tensor:
+        """Level (B, 1, T, H, W) at which each place is while the sampler is at sigma."""
+        return self.strength.clamp(max=float(sigma))
+
+    def enter(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """What the network sees: waiting places show the known latents noised to their strength."""
+        return torch.where(self.waiting(sigma), add_noise(self.known, self.noise, self.strength), x)
+
+    def leave(self, denoised: Tensor, sigma: Tensor | float) -> Tensor:
+        """What the sampler sees: waiting places are known. So their trajectory is the straight path from noise to
+        the known latents, whatever the solver, and they begin to move from that path when sigma falls below m."""
+        return torch.where(self.waiting(sigma), self.known, denoised)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Kept places come back bit for bit, free of the solver's rounding."""
+        return torch.where(self.strength == 0, self.known, x)
+
+
+def training_levels(count: int, generator: torch.Generator, shift: float = 1.0, uniform: float = 0.1) -> Tensor:
+    """Levels (count,) to train at: logit-normal with a share of uniform ones (arXiv 2403.03206), then shifted."""
+    normal = torch.randn(count, generator=generator).sigmoid()
+    flat = torch.rand(count, generator=generator)
+    return shift_levels(torch.where(torch.rand(count, generator=generator) < uniform, flat, normal), shift)
+
+
+def flow_loss(prediction: Tensor, x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    """Mean squared error of the velocity over the places that are not clean. level: broadcastable, 0 where clean."""
+    error = (prediction - velocity(x0, noise)).square()
+    made = (level > 0).to(error).expand_as(error)
+    return (error * made).sum() / made.sum().clamp(min=1)

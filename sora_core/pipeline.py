@@ -1,0 +1,137 @@
+"""The whole chain without a host: text -> tokens -> DiT -> latents -> VAE -> frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .checkpoint import BUNDLED, Model, load_checkpoint
+from .denoiser import Denoiser
+from .flow import StrengthMap, add_noise, schedule, shift_for
+from .patches import Grid, map_to_tokens, tokens_to_map
+from .samplers import SAMPLERS, Callback
+from .text import tokenize
+
+
+def frames_to_video(frames: Tensor) -> Tensor:
+    """Frames (T, H, W, 3) in 0..1 to a video (1, 3, T, H, W) in -1..1."""
+    return rearrange(frames, "t h w c -> 1 c t h w") * 2 - 1
+
+
+def video_to_frames(video: Tensor) -> Tensor:
+    """Video (1, 3, T, H, W) in -1..1 to frames (T, H, W, 3) in 0..1."""
+    return rearrange(video, "1 c t h w -> t h w c").add(1).div(2)
+
+
+class Pipeline:
+    """A loaded model and what can be done with it. Settings left at None are the checkpoint's own."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @classmethod
+    def load(cls, path: Path | str = BUNDLED) -> Pipeline:
+        """Read a checkpoint; see `checkpoint.load_checkpoint` for its errors."""
+        return cls(load_checkpoint(path))
+
+    @torch.no_grad()
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Texts to features (B, S, D). An empty text is the unconditional one."""
+        ids = tokenize(self.model.tokenizer, texts, self.model.text.cfg.max_tokens)
+        return self.model.text(ids)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (T, H, W, 3) in 0..1 to latents (1, z, T', H', W')."""
+        return self.model.vae.encode(frames_to_video(frames))
+
+    def decode(self, latents: Tensor, on_frames: Callable[[int, int], None] | None = None) -> Tensor:
+        """Latents (1, z, T', H', W') to frames (T, H, W, 3) in 0..1."""
+        return video_to_frames(self.model.vae.decode(latents, on_frames=on_frames))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: list[str],
+        latent_shape: tuple[int, int, int],
+        *,
+        seeds: list[int],
+        negative: str = "",
+        steps: int | None = None,
+        cfg: float | None = None,
+        cfg_interval: tuple[float, float] = (0.0, 1.0),
+        solver: str | None = None,
+        known: Tensor | None = None,
+        strength: Tensor | None = None,
+        callback: Callback | None = None,
+        quiet: bool = True,
+    ) -> Tensor:
+        """Latents (B, z, T, H, W) for B prompts, each from its own seed, whatever the batch.
+
+        known, strength: latents to start from (B, z, T, H, W), and how far each place may leave them (B, 1, T, H, W)
+        in 0..1; see `flow`. Without them everything is made from noise.
+        """
+        clip, dit = self.model.clip, self.model.dit
+        solver = clip.solver if solver is None else solver
+        if solver not in SAMPLERS:
+            raise ValueError(f"solver {solver!r} is not known; use one of {', '.join(SAMPLERS)}")
+        if len(seeds) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
+        grid = Grid.of(latent_shape, dit.cfg.patch)
+        shape = (dit.cfg.in_dim, *latent_shape)
+        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+        task, start, x = None, 1.0, noise
+        if (known is None) != (strength is None):
+            raise ValueError("known latents and a strength map belong together: give both or neither")
+        if known is not None and strength is not None:
+            if known.shape != noise.shape:
+                raise ValueError(f"known latents of shape {tuple(known.shape)}: expected {tuple(noise.shape)}")
+            strength = tokens_to_map(map_to_tokens(strength, grid), grid)
+            start = float(strength.max())
+            if start == 0:
+                return known
+            task = StrengthMap(strength, known, noise)
+            x = add_noise(known, noise, start) if start < 1 else noise
+
+        text = dit.prepare_text(self.encode_text(prompts))
+        cfg = clip.cfg if cfg is None else cfg
+        unguided = dit.prepare_text(self.encode_text([negative] * len(prompts))) if cfg != 1 else None
+        denoiser = Denoiser(dit, text, unguided, cfg, cfg_interval, task)
+        sigmas = schedule(clip.steps if steps is None else steps, shift_for(grid.length, clip.shift), start)
+        x = SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet)
+        return x if task is None else task.finish(x)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        frames: int | None = None,
+        seed: int = 0,
+        negative: str = "",
+        steps: int | None = None,
+        cfg: float | None = None,
+        solver: str | None = None,
+        quiet: bool = True,
+    ) -> Tensor:
+        """Frames (T, H, W, 3) in 0..1 from a prompt; one frame makes an image.
+
+        width, height: pixels. seed: same seed, same machine, same frames. steps: of the solver. cfg: how strongly the
+        prompt is followed, 1 for not at all more than the model would. Raises ValueError on a size the model was not
+        made for, and on an empty prompt.
+        """
+        clip, vae = self.model.clip, self.model.vae
+        width, height, frames = width or clip.width, height or clip.height, clip.frames if frames is None else frames
+        if not prompt.strip():
+            raise ValueError("the prompt is empty; say what the video should show")
+        clip.check(width, height, frames, vae.cfg.time_factor)
+        latents = self.sample(
+            [prompt], vae.latent_shape(frames, height, width), seeds=[seed], negative=negative, steps=steps, cfg=cfg,
+            solver=solver, quiet=quiet,
+        )  # fmt: skip
+        return self.decode(latents)

@@ -1,0 +1,105 @@
+"""Solvers of the flow's ODE with k-diffusion's signature (github.com/crowsonkb/k-diffusion).
+
+    sample_x(model, x, sigmas, extra_args=None, callback=None, disable=None) -> x at the last sigma
+
+model(x, sigma, **extra_args) returns the denoised latents; sigma is a tensor (B,). callback gets a dict with x, i,
+sigma, sigma_hat and denoised after each step. They know no architecture, no text and no strength map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import trange
+
+Model = Callable[..., Tensor]
+Callback = Callable[[dict[str, Any]], None]
+Sampler = Callable[..., Tensor]
+
+
+def _at(sigma: Tensor, x: Tensor) -> Tensor:
+    return sigma.to(x).expand(x.shape[0])
+
+
+def _report(callback: Callback | None, i: int, x: Tensor, sigma: Tensor, denoised: Tensor) -> None:
+    if callback is not None:
+        callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+
+
+@torch.no_grad()
+def sample_euler(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+) -> Tensor:
+    """Euler's method: one call a step."""
+    extra_args = extra_args or {}
+    for i in trange(len(sigmas) - 1, disable=disable):
+        sigma, after = sigmas[i], sigmas[i + 1]
+        denoised = model(x, _at(sigma, x), **extra_args)
+        _report(callback, i, x, sigma, denoised)
+        x = denoised + (x - denoised) * (after / sigma)
+    return x
+
+
+@torch.no_grad()
+def sample_heun(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+) -> Tensor:
+    """Heun's method (arXiv 2206.00364, algorithm 1): two calls a step, but one in the last."""
+    extra_args = extra_args or {}
+    for i in trange(len(sigmas) - 1, disable=disable):
+        sigma, after = sigmas[i], sigmas[i + 1]
+        denoised = model(x, _at(sigma, x), **extra_args)
+        _report(callback, i, x, sigma, denoised)
+        euler = denoised + (x - denoised) * (after / sigma)
+        if after == 0:
+            x = euler
+        else:
+            slope = (x - denoised) / sigma
+            slope_after = (euler - model(euler, _at(after, x), **extra_args)) / after
+            x = x + (slope + slope_after) / 2 * (after - sigma)
+    return x
+
+
+@torch.no_grad()
+def sample_dpmpp_2m(
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+) -> Tensor:
+    """DPM-Solver++(2M) (arXiv 2211.01095) on the flow's path: one call a step, second order from the one before.
+
+    The half log-SNR of the path is log((1 - sigma) / sigma); it is infinite at both ends, where the step is Euler's.
+    """
+    extra_args = extra_args or {}
+    half_snr = torch.log((1 - sigmas.double()) / sigmas.double()).tolist()
+    old: Tensor | None = None
+    for i in trange(len(sigmas) - 1, disable=disable):
+        sigma, after = sigmas[i], sigmas[i + 1]
+        denoised = model(x, _at(sigma, x), **extra_args)
+        _report(callback, i, x, sigma, denoised)
+        target = denoised
+        if old is not None and after > 0 and half_snr[i - 1] != float("-inf"):
+            ratio = (half_snr[i + 1] - half_snr[i]) / (half_snr[i] - half_snr[i - 1])
+            target = denoised + (denoised - old) * (ratio / 2)
+        x = target + (x - target) * (after / sigma) if after > 0 else denoised
+        old = denoised
+    return x
+
+
+SAMPLERS: dict[str, Sampler] = {"euler": sample_euler, "heun": sample_heun, "dpmpp_2m": sample_dpmpp_2m}

@@ -1,0 +1,89 @@
+"""The bundled model's own text side: a byte-level BPE tokenizer and a small transformer encoder.
+
+No word is an error: what the vocabulary lacks is spelt in bytes. Public models bring their own encoder (UMT5) instead.
+Shapes: B batch, S tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+
+from .config import TextConfig
+
+PAD, END = 0, 1
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Byte-level BPE over lower-cased texts; every text ends in one end token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<pad>", "<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", END)])
+    return tokenizer
+
+
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Tensor:
+    """Token ids (B, S), padded to the longest text. Longer texts are cut to max_tokens, their end token kept."""
+    rows = [tokenizer.encode(text).ids for text in texts]
+    rows = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], END] for row in rows]
+    out = torch.full((len(rows), max(map(len, rows))), PAD)
+    for row, ids in zip(out, rows, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
+    return out
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = rearrange(self.qkv(self.norm1(x)), "b s (three n d) -> three b n s d", three=3, n=self.heads)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        x = x + self.out(rearrange(attended, "b n s d -> b s (n d)"))
+        return x + self.ffn(self.norm2(x))
+
+
+class TextEncoder(nn.Module):
+    """Token ids (B, S) to features (B, S, D), zero where padded."""
+
+    def __init__(self, cfg: TextConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.token = nn.Embedding(cfg.vocab_size, cfg.dim)
+        self.position = nn.Embedding(cfg.max_tokens, cfg.dim)
+        self.layers = nn.ModuleList(EncoderLayer(cfg.dim, cfg.heads) for _ in range(cfg.layers))
+        self.norm = nn.LayerNorm(cfg.dim)
+
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02 if "layers" in name else 0.5, generator=generator)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if ids.shape[1] > self.cfg.max_tokens:
+            raise ValueError(f"{ids.shape[1]} text tokens: this encoder reads at most {self.cfg.max_tokens}")
+        real = ids != PAD
+        x = self.token(ids) + self.position.weight[: ids.shape[1]]
+        for layer in self.layers:
+            x = layer(x, real[:, None, None, :])
+        return self.norm(x) * real[..., None]

@@ -1,0 +1,135 @@
+"""Training from the command line, one step a command; each goes on where it was killed.
+
+python -m sora_core.train vae     --run runs/vae --steps 3000
+python -m sora_core.train latents --vae runs/vae/vae.safetensors --cache runs/latents --bucket 17x64x64 --clips 8000
+python -m sora_core.train dit     --vae runs/vae/vae.safetensors --cache runs/latents --run runs/dit --steps 30000
+python -m sora_core.train pack    --vae runs/vae/vae.safetensors --run runs/dit --out sora-mini.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from ..checkpoint import Model, save_checkpoint
+from ..config import PRESETS, ClipConfig, VAEConfig
+from ..text import train_tokenizer
+from ..vae import VAE
+from ..world.captions import corpus
+from .dit import DiTTraining, Trainee, train_dit
+from .latents import Bucket, fill_bucket
+from .run import Run
+from .vae import VAETraining, train_vae
+
+
+def save_vae(path: Path, vae: VAE) -> None:
+    save_file(vae.state_dict(), path, {"config": json.dumps(vae.cfg.to_dict())})
+
+
+def load_vae(path: Path) -> VAE:
+    with safe_open(path, framework="pt") as file:
+        vae = VAE(VAEConfig.from_dict(json.loads(file.metadata()["config"])))
+        vae.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    return vae.eval()
+
+
+def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
+    """The run's tokenizer, trained on captions of the world when the run begins."""
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        train_tokenizer(corpus(40_000, seed=0), vocab_size).save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+def vae(args: argparse.Namespace) -> None:
+    training = replace(VAETraining(), **_given(args, "steps", "batch", "crop", "learning_rate", "seed"))
+    save_vae(args.run / "vae.safetensors", train_vae(args.run, PRESETS[args.preset].vae, training))
+
+
+def latents(args: argparse.Namespace) -> None:
+    fill_bucket(load_vae(args.vae), args.cache, Bucket.parse(args.bucket), args.clips, args.seed or 0, args.split)
+
+
+def dit(args: argparse.Namespace) -> None:
+    preset = PRESETS[args.preset]
+    if preset.text is None:
+        raise SystemExit(f"preset {args.preset} has no text encoder of its own to train")
+    settings = _given(args, "steps", "tokens", "learning_rate", "seed", "muon", "shift")
+    if args.mix:
+        settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
+    trainee = Trainee(preset.dit, preset.text, tokenizer_of(args.run, preset.text.vocab_size), args.seed or 0)
+    train_dit(args.run, args.cache, trainee, replace(DiTTraining(), **settings), load_vae(args.vae))
+
+
+def pack(args: argparse.Namespace) -> None:
+    preset = PRESETS[args.preset]
+    assert preset.text is not None
+    state = Run(args.run, json.loads((args.run / "settings.json").read_text())).load()
+    if state is None:
+        raise SystemExit(f"{args.run} holds no state yet")
+    trainee = Trainee(preset.dit, preset.text, tokenizer_of(args.run, preset.text.vocab_size))
+    trainee.load_state_dict(state["average"])
+    clip = replace(ClipConfig(), **json.loads(args.clip))
+    provenance = json.loads(args.provenance.read_text()) if args.provenance else {}
+    scores = json.loads(args.scores.read_text()) if args.scores else {}
+    model = Model(trainee.dit, load_vae(args.vae), trainee.text, trainee.tokenizer, clip, provenance, scores)
+    save_checkpoint(args.out, model)
+
+
+def _given(args: argparse.Namespace, *names: str) -> dict[str, object]:
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def main() -> None:
+    top = argparse.ArgumentParser(
+        prog="python -m sora_core.train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for run, options in (
+        (vae, ("run", "steps", "batch", "crop", "learning_rate")),
+        (latents, ("vae", "cache", "bucket", "clips", "split")),
+        (dit, ("vae", "cache", "run", "steps", "tokens", "learning_rate", "muon", "mix", "shift")),
+        (pack, ("vae", "run", "out", "clip", "provenance", "scores")),
+    ):
+        one = commands.add_parser(run.__name__)
+        one.set_defaults(call=run)
+        one.add_argument("--preset", default="mini", choices=list(PRESETS))
+        one.add_argument("--seed", type=int)
+        for name in options:
+            one.add_argument(f"--{name.replace('_', '-')}", **OPTIONS[name])
+    args = top.parse_args()
+    args.call(args)
+
+
+OPTIONS: dict[str, dict] = {
+    "run": {"type": Path, "required": True, "help": "folder of the run"},
+    "cache": {"type": Path, "required": True, "help": "folder of the latent cache"},
+    "vae": {"type": Path, "required": True, "help": "a trained VAE"},
+    "out": {"type": Path, "required": True, "help": "checkpoint to write"},
+    "steps": {"type": int, "help": "length of the run; may be moved when it goes on"},
+    "batch": {"type": int, "help": "clips in a batch"},
+    "crop": {"type": int, "help": "side of the crops, pixels"},
+    "tokens": {"type": int, "help": "tokens in a batch"},
+    "learning_rate": {"type": float},
+    "shift": {"type": float, "help": "of the levels, at 80 tokens"},
+    "muon": {"action": "store_true", "default": None, "help": "Muon for the matrices"},
+    "mix": {"nargs": "+", "metavar": "BUCKET=WEIGHT", "help": "buckets and how often each is drawn"},
+    "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
+    "clips": {"type": int, "required": True, "help": "how many at least"},
+    "split": {"default": "train", "choices": ["train", "held_out"]},
+    "clip": {"default": "{}", "help": "settings of ClipConfig, as JSON"},
+    "provenance": {"type": Path, "help": "JSON file with how the model was made"},
+    "scores": {"type": Path, "help": "JSON file written by `evaluate --out`"},
+}
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("highest")
+    main()

@@ -1,0 +1,225 @@
+"""Training the diffusion transformer together with its text encoder, on cached latents.
+
+Rectified flow; every sample draws a task: make everything, or keep some patches (a prefix, a suffix, both ends, random
+frames, a block of space) at level 0, or give every latent frame a level of its own (diffusion forcing, arXiv
+2407.01392). The loss counts only what is not clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from ..checkpoint import Model
+from ..config import ClipConfig, DiTConfig, TextConfig
+from ..dit import DiT
+from ..flow import TIMESTEPS, add_noise, flow_loss, shift_for, training_levels
+from ..patches import Grid, map_to_tokens
+from ..pipeline import Pipeline
+from ..text import TextEncoder, tokenize
+from ..vae import VAE
+from ..video import contact_sheet
+from ..world import Scene
+from ..world.captions import canonical, draw_caption
+from .latents import Bucket, read_bucket
+from .run import Average, Optimizers, Run, clip_gradients, learning_rate
+
+PROMPTS = (
+    "a red circle moves left on a sky background",
+    "a blue square moves up on a sand background",
+    "a yellow star spins on a night background",
+    "a large purple triangle stays still on a mint background",
+    "a green ring bounces on a pink background",
+    "a white cross circles around on a gray background",
+    "an orange circle grows over the sea",
+    "a black square moves right and a red star moves down on a sky background",
+)
+
+
+@dataclass(frozen=True)
+class DiTTraining:
+    steps: int = 20_000
+    tokens: int = 1280  # a batch is as many clips of its bucket as give about this many tokens
+    mix: tuple[tuple[str, float], ...] = (("17x64x64", 1.0),)  # buckets and how often each is drawn
+    learning_rate: float = 1.6e-3
+    muon: bool = False  # for the blocks' matrices, instead of AdamW
+    average: float = 0.999
+    shift: float = 1.0  # at 80 tokens
+    conditioned: float = 0.3  # share of samples with kept patches
+    independent: float = 0.2  # share of samples with a level per frame
+    seed: int = 0
+    log_every: int = 100
+    save_every: int = 500
+    validate_every: int = 1000
+    sheet_every: int = 4000
+
+
+def draw_strengths(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
+    """A strength map (T, H, W) of zeros (kept) and ones (made) of a random kind; something is always made.
+    Blocks of space are aligned to patches of 2x2."""
+    frames, height, width = shape
+    made = torch.ones(shape)
+    kinds = ["block"] if frames == 1 else ["prefix", "suffix", "ends", "frames", "block"]
+    kind = kinds[rng.integers(len(kinds))]
+    if kind == "prefix":
+        made[: rng.integers(1, frames)] = 0
+    elif kind == "suffix":
+        made[-int(rng.integers(1, frames)) :] = 0
+    elif kind == "ends":
+        made[0], made[-1] = 0, 0
+        if frames == 2:
+            made[-1] = 1
+    elif kind == "frames":
+        kept = rng.random(frames) < 0.5
+        kept[rng.integers(frames)] = False
+        made[torch.from_numpy(kept)] = 0
+    else:
+        top, left = (2 * int(rng.integers(0, size // 4 + 1)) for size in (height, width))
+        inside = slice(top, top + max(2, height // 4 * 2)), slice(left, left + max(2, width // 4 * 2))
+        block = torch.zeros(shape, dtype=torch.bool)
+        block[:, *inside] = True
+        made[block if rng.random() < 0.5 and not block.all() else ~block] = 0
+        if not made.any():
+            made[:] = 1
+    return made
+
+
+def draw_level_map(
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    training: DiTTraining,
+    shape: tuple[int, int, int],
+    shift: float,
+) -> Tensor:
+    """Level (1, T, H, W) of every latent of one sample."""
+    kind = rng.random()
+    if kind < training.independent:
+        return training_levels(shape[0], generator, shift).view(1, -1, 1, 1).expand(1, *shape)
+    level = training_levels(1, generator, shift).view(1, 1, 1, 1).expand(1, *shape)
+    if kind < training.independent + training.conditioned:
+        return level * draw_strengths(rng, shape)
+    return level
+
+
+class Trainee(nn.Module):
+    """The transformer and its text encoder, trained as one."""
+
+    def __init__(self, dit: DiTConfig, text: TextConfig, tokenizer: Tokenizer, seed: int = 0) -> None:
+        super().__init__()
+        self.dit, self.text, self.tokenizer = DiT(dit), TextEncoder(text), tokenizer
+        generator = torch.Generator().manual_seed(seed)
+        self.dit.initialise(generator)
+        self.text.initialise(generator)
+
+    def forward(self, x0: Tensor, noise: Tensor, level: Tensor, captions: Sequence[str]) -> Tensor:
+        """Loss on latents x0 (B, C, T, H, W) noised to level (B, 1, T, H, W)."""
+        context = self.text(tokenize(self.tokenizer, captions, self.text.cfg.max_tokens))
+        tokens = map_to_tokens(level, Grid.of(tuple(x0.shape[2:]), self.dit.cfg.patch))
+        prediction = self.dit(add_noise(x0, noise, level), tokens * TIMESTEPS, context)
+        return flow_loss(prediction, x0, noise, level)
+
+
+@torch.no_grad()
+def validation_loss(trainee: Trainee, latents: Tensor, captions: Sequence[str]) -> float:
+    """Loss at ten fixed levels, on the same noise every time."""
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for level in (torch.arange(10) + 0.5) / 10:
+        noise = torch.randn(latents.shape, generator=generator)
+        full = level.expand(latents.shape[0], 1, *latents.shape[2:])
+        losses.append(float(trainee(latents, noise, full, captions)))
+    return float(np.mean(losses))
+
+
+def train_dit(
+    folder: Path | str,
+    cache: Path | str,
+    trainee: Trainee,
+    training: DiTTraining,
+    vae: VAE | None = None,
+    stop_at: int | None = None,
+) -> Trainee:
+    """Train, or go on with the run in `folder`; returns the trainee with averaged weights.
+
+    cache: a latent cache with the buckets of `training.mix` and, for validation, `held_out` latents of the first.
+    vae: draws sample sheets where given. stop_at: leave after this step, as a kill would.
+    """
+    configs = {"dit": trainee.dit.cfg.to_dict(), "text": trainee.text.cfg.to_dict()}
+    run = Run(folder, configs | {"training": asdict(training)}, training.seed)
+    generator = torch.Generator()
+    parameters = list(trainee.parameters())
+    optimizer = Optimizers(trainee, training.learning_rate, muon=training.muon)
+    average, step, norms = Average(trainee, training.average), 0, []
+    if state := run.load():
+        trainee.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.values, step, norms = state["average"], state["step"], state["norms"]
+    smooth = Trainee(trainee.dit.cfg, trainee.text.cfg, trainee.tokenizer)
+
+    names, weights = zip(*training.mix, strict=True)
+    buckets = [read_bucket(cache, Bucket.parse(name)) for name in names]
+    held_latents, held_scenes = read_bucket(cache, Bucket.parse(names[0]), "held_out")
+    held_latents, held_captions = held_latents[:64].float(), [canonical(scene) for scene in held_scenes[:64]]
+
+    losses: list[float] = []
+    while step < training.steps:
+        rng = run.generator(step)
+        generator.manual_seed(int(rng.integers(2**62)))
+        latents, scenes = buckets[rng.choice(len(buckets), p=np.array(weights) / sum(weights))]
+        loss = trainee(*_draw_batch(rng, generator, training, latents, scenes, trainee.dit.cfg.patch))
+        loss.backward()
+        clip_gradients(parameters, norms)
+        optimizer.step(learning_rate(step, training.steps))
+        average.update(trainee, step)
+        losses.append(float(loss.detach()))
+        step += 1
+
+        if step % training.log_every == 0:
+            run.log(step, loss=float(np.mean(losses)))
+            losses.clear()
+        if step % training.save_every == 0 or step == training.steps:
+            state = {"model": trainee.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
+            run.save(**state, step=step, norms=norms)
+        if step % training.validate_every == 0 or step == training.steps:
+            smooth.load_state_dict(average.values)
+            run.log(step, validation=validation_loss(smooth, held_latents, held_captions))
+        if vae is not None and (step % training.sheet_every == 0 or step == training.steps):
+            draw_sheet(smooth, vae, Bucket.parse(names[-1]), training.shift, run.folder / "samples" / f"{step:06d}.png")
+        if step == stop_at:
+            break
+
+    trainee.load_state_dict(average.values)
+    return trainee
+
+
+def _draw_batch(
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    training: DiTTraining,
+    latents: Tensor,
+    scenes: Sequence[Scene],
+    patch: tuple[int, int, int],
+) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+    """Latents, noise, levels and captions of one batch."""
+    shape = tuple(latents.shape[2:])
+    length = Grid.of(shape, patch).length
+    shift = shift_for(length, training.shift)
+    rows = rng.integers(len(latents), size=max(1, round(training.tokens / length)))
+    x0 = latents[torch.from_numpy(rows)].float()
+    noise = torch.randn(x0.shape, generator=generator)
+    level = torch.stack([draw_level_map(rng, generator, training, shape, shift) for _ in rows])
+    return x0, noise, level, [draw_caption(scenes[row], rng) for row in rows]
+
+
+def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, shift: float, path: Path) -> None:
+    """Clips of fixed prompts as a contact sheet."""
+    pipeline = Pipeline(Model(trainee.dit, vae, trainee.text, trainee.tokenizer, ClipConfig(shift=shift)))
+    shape = vae.latent_shape(bucket.frames, bucket.height, bucket.width)
+    latents = pipeline.sample(list(PROMPTS), shape, seeds=list(range(len(PROMPTS))))
+    contact_sheet([pipeline.decode(z[None]) for z in latents], path, PROMPTS)

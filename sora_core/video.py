@@ -1,0 +1,477 @@
+"""Video, image and animation files to frames and back, and contact sheets for looking at clips.
+
+Frames are float32 tensors (T, H, W, 3) in 0..1, as in ComfyUI's IMAGE. Videos go through PyAV, images and animations
+through Pillow. No sound, no resizing, no colour grading here, and no choice of file names.
+
+The same frames, settings and library versions give the same bytes. A file is written under a temporary name beside its
+target and renamed when complete, so a crash leaves no half file.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import count, pairwise
+from numbers import Rational
+from pathlib import Path
+from uuid import uuid4
+
+import av
+import numpy as np
+import torch
+from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image, ImageDraw, ImageFont, ImageOps, ImageSequence, PngImagePlugin
+from torch import Tensor
+
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")  # read through Pillow
+_SCALING = 0x4 | 0x2000 | 0x40000  # swscale flags: bicubic, full chroma when going to RGB, accurate rounding
+_BT709 = 1  # ITU-T H.273 code point of the BT.709 primaries, transfer and matrix alike
+_THREADS = 4  # fixed, because x264's output depends on it
+_MUXER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # written by containers, not by us
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """Frames (T, H, W, 3), float32 in 0..1, shown at a constant `fps`."""
+
+    frames: Tensor
+    fps: Fraction
+
+
+def frame_rate(fps: float | Rational) -> Fraction:
+    """Exact rate of `fps`, in frames per second; 23.976, 29.97 and their like become n * 1000/1001.
+
+    Raises ValueError outside 0 < fps <= 1000.
+    """
+    if not 0 < fps <= 1000:
+        raise ValueError(f"fps is {fps}; it must lie above 0 and be at most 1000 frames per second")
+    if isinstance(fps, Rational):
+        return Fraction(fps)
+    ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
+    return ntsc if abs(fps - ntsc) < 2e-4 * fps else Fraction(float(fps)).limit_denominator(1001)
+
+
+# Reading
+
+
+def read_video(path: str | Path, *, fps: float | Rational | None = None, max_frames: int | None = None) -> Video:
+    """Read a video, an animated image or a still image.
+
+    A file of constant rate comes back with exactly the frames it holds. One of variable rate is put on a constant grid
+    by its time stamps: at time k / fps stands the last frame that starts at or before it. Which of the two a file is
+    depends on the whole file, so `max_frames` returns a beginning of what reading it all would return. Rotation
+    metadata is applied, transparency dropped. A still image is one frame, at 1 fps unless `fps` says otherwise.
+
+    Args:
+        path: anything ffmpeg decodes, or .png .jpg .jpeg .webp .gif .bmp.
+        fps: frames per second of the result; by default the file's own (average) rate. Frames are repeated or
+            dropped, never blended, and the duration stays.
+        max_frames: stop after this many frames.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no video that can be decoded, or an argument is out of range.
+    """
+    path = _existing(path)
+    if max_frames is not None and max_frames < 1:
+        raise ValueError(f"max_frames is {max_frames}; ask for at least 1 frame, or leave it out to read them all")
+    rate = None if fps is None else frame_rate(fps)
+    if path.suffix.lower() in _IMAGE_SUFFIXES:
+        own_rate, shown = _image_frames(path)
+    else:
+        timing = _timing(path)
+        own_rate, shown = timing.rate, _video_frames(path, timing)
+    if own_rate is None:  # a still
+        rate, max_frames = rate or Fraction(1), 1
+    rate = rate or own_rate
+    images = _on_grid(shown, rate, max_frames)
+    if len({image.shape for image in images}) > 1:
+        raise ValueError(f"{path} changes its frame size on the way; re-encode it to one size")
+    frames = torch.empty((len(images), *images[0].shape), dtype=torch.float32)
+    for frame, image in zip(frames, images, strict=True):
+        frame.copy_(torch.from_numpy(np.ascontiguousarray(image)))
+    return Video(frames.div_(255), rate)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Text metadata of a video container or a PNG, keys in lower case. Errors as in `read_video`."""
+    path = _existing(path)
+    if path.suffix.lower() in _IMAGE_SUFFIXES:
+        with _opened_image(path) as image:
+            image.load()
+            found = getattr(image, "text", {})
+    else:
+        with _opened_video(path) as (container, _):
+            found = dict(container.metadata)
+    return {key.lower(): str(value) for key, value in found.items() if key.lower() not in _MUXER_KEYS}
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; check the path")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes); copy or export it again")
+    return path
+
+
+def _on_grid(shown: Iterable[tuple[np.ndarray, Fraction]], fps: Fraction, limit: int | None) -> list[np.ndarray]:
+    """The image on show at 0, 1/fps, 2/fps, ...; `shown` gives each image with the time, in seconds, its show ends."""
+    images: list[np.ndarray] = []
+    for image, end in shown:
+        while len(images) < end * fps:
+            if len(images) == limit:
+                return images
+            images.append(image)
+    return images
+
+
+def _steady_rate(times: Sequence[float], candidates: Iterable[Fraction | None]) -> Fraction | None:
+    """The first of the rates whose grid has each of the sorted `times` (seconds) within a quarter of a frame of its
+    own place, else None: time stamps of constant-rate files are rounded, to whole milliseconds in Matroska."""
+    measured = (len(times) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else 0.0
+    for rate in (*candidates, Fraction(measured).limit_denominator(1001)):
+        if rate and all(abs((time - times[0]) * float(rate) - place) <= 0.25 for place, time in enumerate(times)):
+            return rate
+    return None
+
+
+@dataclass(frozen=True)
+class _Timing:
+    rate: Fraction  # frames per second
+    constant: bool
+    last: Fraction  # seconds the last frame is shown
+
+
+@contextmanager
+def _opened_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """The container and its first video stream that is no cover picture; ffmpeg's errors become ValueError."""
+    try:
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
+            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+            if not streams:
+                raise ValueError(f"{path} has no video stream; choose a file with pictures in it")
+            if streams[0].codec_context is None:  # PyAV 14 would crash on it
+                raise ValueError(f"{path} cannot be decoded as video (its codec is unknown here); convert it to mp4")
+            yield container, streams[0]
+    except av.FFmpegError as error:
+        raise ValueError(
+            f"{path} cannot be decoded as video ({error.strerror}); it may be cut short, damaged, or no video: "
+            "play it elsewhere to check, or convert it to mp4"
+        ) from error
+
+
+def _timing(path: Path) -> _Timing:
+    """Read the packets' time stamps, decoding nothing."""
+    with _opened_video(path) as (container, stream):
+        shown = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+        packets = [(packet.pts, packet.duration or 0) for packet in shown]
+        stamps = sorted(packet for packet in packets if packet[0] is not None)
+        declared = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
+        tick = stream.time_base
+    if not packets:
+        raise ValueError(f"{path} holds no frames; export it again")
+    if len(stamps) < len(packets):  # a raw stream: frames follow each other without time stamps
+        steady = declared[0] if declared else None
+    else:
+        steady = _steady_rate([float(pts * tick) for pts, _ in stamps], declared)
+    if steady:
+        return _Timing(steady, True, 1 / steady)
+    if not declared:
+        raise ValueError(f"{path} does not say its frame rate; convert it to mp4")
+    return _Timing(declared[0], False, stamps[-1][1] * tick or 1 / declared[0])
+
+
+def _video_frames(path: Path, timing: _Timing) -> Iterator[tuple[np.ndarray, Fraction]]:
+    """Each image (H, W, 3) uint8 with the time its show ends, in seconds from the first one's start."""
+    previous, first, start = None, None, Fraction(0)
+    with _opened_video(path) as (container, stream):
+        # PyAV's default, slice threads, stays: with frame threads damaged frames are skipped without an error.
+        for index, frame in enumerate(container.decode(stream)):
+            if timing.constant:
+                start = index / timing.rate
+            else:
+                first = frame.pts if first is None else first
+                start = (frame.pts - first) * stream.time_base
+            if previous is not None:
+                yield previous, start
+            previous = _to_rgb(frame)
+    if previous is None:
+        raise ValueError(f"{path} holds no frame that can be decoded; export it again")
+    yield previous, start + timing.last
+
+
+def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """(H, W, 3) uint8, upright. Colours without a tag are taken as players take them: BT.601 up to 576 lines."""
+    if frame.format.is_rgb or frame.format.has_palette:
+        image = frame.to_ndarray(format="rgb24")
+    else:
+        tagged = {1: _BT709, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # AVColorSpace -> swscale's matrix
+        matrix = tagged.get(int(frame.colorspace), 5 if frame.height <= 576 else _BT709)
+        full = int(frame.color_range) == ColorRange.JPEG.value or frame.format.name.startswith("yuvj")
+        # RGB has no matrix, but PyAV 14 ignores the source's where the target's is the same (by default both are the
+        # frame's tag). So name BT.601, which is what swscale falls back to in that case.
+        image = frame.reformat(
+            format="rgb24", interpolation=_SCALING,
+            src_colorspace=matrix, dst_colorspace=Colorspace.ITU601,
+            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG, dst_color_range=ColorRange.JPEG,
+        ).to_ndarray()  # fmt: skip
+    return np.rot90(image, round(frame.rotation / 90))  # both count counter-clockwise
+
+
+@contextmanager
+def _opened_image(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be decoded as an image ({error}); open it elsewhere to check") from error
+
+
+def _image_frames(path: Path) -> tuple[Fraction | None, list[tuple[np.ndarray, Fraction]]]:
+    """Rate (None for a still) and each image with the time its show ends, in seconds."""
+    images, ends = [], [Fraction(0)]
+    with _opened_image(path) as file:
+        for image in ImageSequence.Iterator(file):
+            if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
+                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+            images.append(np.array(ImageOps.exif_transpose(image.convert("RGB"))))
+            ends.append(ends[-1] + Fraction(file.info.get("duration", 0)) / 1000)
+    if len(images) == 1:
+        return None, [(images[0], Fraction(1))]
+    if ends[-1] == 0:
+        raise ValueError(f"{path} does not say how long its frames are shown; export it again with a frame rate")
+    # Times are rounded to a tick: the simplest rate whose duration rounds to the file's is the one meant.
+    tick = Fraction(1, 100 if file.format == "GIF" else 1000)
+    rates = ((len(images) / ends[-1]).limit_denominator(bound) for bound in count(1))
+    average = next(rate for rate in rates if rate and abs(len(images) / rate - ends[-1]) <= tick / 2)
+    if steady := _steady_rate([float(end) for end in ends], [average]):
+        ends = [place / steady for place in range(len(images) + 1)]
+    return steady or average, list(zip(images, ends[1:], strict=True))
+
+
+# Writing
+
+
+def write_video(
+    path: str | Path,
+    frames: Tensor,
+    fps: float | Rational,
+    *,
+    lossless: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write frames to a file whose extension chooses the format.
+
+    .mp4 and .mkv are H.264, 4:2:0, BT.709, limited range, of even width and height; mp4 starts fast in browsers.
+    `lossless` makes them H.264 in RGB of any size, which `read_video` returns exactly but few browsers play. .webp and
+    .gif are animations for thumbnails; they show neighbouring equal frames as one that lasts longer. .png is a single
+    frame, always lossless.
+
+    Args:
+        frames: (T, H, W, 3), floating point in 0..1, rounded to 8 bits.
+        fps: frames per second. .gif rounds times to 1/100 s and .webp to 1/1000 s; .png has none.
+        lossless: keep the 8-bit values exactly; not for .gif.
+        metadata: short texts, for .mp4, .mkv and .png; keys of lower-case letters, digits and underscores.
+        overwrite: replace an existing file.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is not set.
+        FileNotFoundError: the folder does not exist.
+        ValueError: an extension, shape, size, value, rate or key that does not fit.
+    """
+    path, rate, metadata = Path(path), frame_rate(fps), dict(metadata or {})
+    suffix = path.suffix.lower()
+    if suffix not in _WRITERS:
+        raise ValueError(f"cannot write {path}: the extension must be one of {', '.join(_WRITERS)}")
+    _check_frames(frames, "frames")
+    length, height, width, _ = frames.shape
+    if suffix in (".mp4", ".mkv") and not lossless and (height % 2 or width % 2):
+        raise ValueError(
+            f"frames are {width}x{height}, but {suffix} needs an even width and height: crop or pad by one pixel, "
+            "set lossless, or write .webp"
+        )
+    if suffix == ".png" and length != 1:
+        raise ValueError(f"a .png holds one frame, got {length}; choose one, or write .mp4 or .webp")
+    if suffix == ".gif" and (lossless or rate > 50):
+        raise ValueError("a .gif has 256 colours and at most 50 fps; write .webp for lossless or faster clips")
+    if metadata and suffix not in (".mp4", ".mkv", ".png"):
+        raise ValueError(f"{suffix} keeps no metadata here; write .mp4, .mkv or .png, or leave the metadata out")
+    for key, value in metadata.items():
+        if not re.fullmatch(r"[a-z0-9_]+", key) or key in _MUXER_KEYS or not isinstance(value, str):
+            raise ValueError(
+                f"metadata {key!r}: {value!r} does not fit; keys are lower-case letters, digits and underscores and "
+                f"none of {', '.join(sorted(_MUXER_KEYS))}, values are str"
+            )
+    with _replacing(path, overwrite) as part:
+        _WRITERS[suffix](part, frames, rate, lossless, metadata)
+
+
+def _check_frames(frames: Tensor, name: str) -> None:
+    if not isinstance(frames, Tensor) or not frames.is_floating_point():
+        kind = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
+        raise ValueError(f"{name} must be a floating-point tensor in 0..1, got {kind}; divide bytes by 255")
+    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+        raise ValueError(f"{name} must have the shape (T, H, W, 3), got {tuple(frames.shape)}")
+    low, high = (bound.item() for bound in torch.aminmax(frames.detach()))
+    if not (low >= -1 / 512 and high <= 1 + 1 / 512):  # half a step of 8 bits; NaN fails too
+        raise ValueError(f"{name} must lie in 0..1, got {low:.3g}..{high:.3g}; clamp or rescale them first")
+
+
+def _to_bytes(frames: Tensor) -> Iterator[np.ndarray]:
+    """(H, W, 3) uint8 each, one at a time."""
+    for frame in frames.detach():
+        yield frame.float().mul(255).round().clamp(0, 255).to(torch.uint8).contiguous().cpu().numpy()
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name, or set overwrite to replace it")
+
+
+@contextmanager
+def _replacing(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary sibling of `path` to write to; it takes the place of `path` if all goes well and vanishes if not."""
+    _refuse_existing(path, overwrite)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; create it first")
+    part = path.with_name(f".{uuid4().hex}.part")
+    try:
+        yield part
+        _refuse_existing(path, overwrite)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_h264(
+    muxer: str, part: Path, frames: Tensor, fps: Fraction, lossless: bool, metadata: dict[str, str]
+) -> None:
+    options = {"fflags": "+bitexact"} | ({"movflags": "+faststart+use_metadata_tags"} if muxer == "mp4" else {})
+    with av.open(str(part.absolute()), "w", format=muxer, options=options) as container:
+        container.metadata.update(metadata)
+        stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=fps)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "rgb24" if lossless else "yuv420p"
+        stream.options = {"crf": "0" if lossless else "16", "preset": "medium"}
+        codec = stream.codec_context
+        codec.thread_count = _THREADS
+        codec.color_primaries = codec.color_trc = _BT709
+        if not lossless:
+            codec.colorspace, codec.color_range = _BT709, ColorRange.MPEG.value
+        for index, image in enumerate(_to_bytes(frames)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if not lossless:
+                frame = frame.reformat(
+                    format="yuv420p", interpolation=_SCALING, dst_colorspace=Colorspace.ITU709,
+                    src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG,
+                )  # fmt: skip
+            frame.pts, frame.time_base = index, 1 / fps
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _write_animation(
+    kind: str, tick: int, part: Path, frames: Tensor, fps: Fraction, lossless: bool, metadata: dict[str, str]
+) -> None:
+    """`tick`: the milliseconds of which every frame's duration is a multiple."""
+    ticks = [round(place * 1000 / (fps * tick)) for place in range(len(frames) + 1)]
+    durations = [(after - before) * tick for before, after in pairwise(ticks)]
+    first, *rest = (Image.fromarray(image) for image in _to_bytes(frames))
+    how = {"lossless": lossless, "quality": 85} if kind == "WEBP" else {}
+    first.save(part, kind, save_all=True, append_images=rest, duration=durations, loop=0, **how)
+
+
+def _write_png(part: Path, frames: Tensor, fps: Fraction, lossless: bool, metadata: dict[str, str]) -> None:
+    text = PngImagePlugin.PngInfo()
+    for key, value in metadata.items():
+        text.add_itxt(key, value)
+    Image.fromarray(next(_to_bytes(frames))).save(part, "PNG", pnginfo=text)
+
+
+_WRITERS: dict[str, Callable[[Path, Tensor, Fraction, bool, dict[str, str]], None]] = {
+    ".mp4": partial(_write_h264, "mp4"),
+    ".mkv": partial(_write_h264, "matroska"),
+    ".webp": partial(_write_animation, "WEBP", 1),
+    ".gif": partial(_write_animation, "GIF", 10),
+    ".png": _write_png,
+}
+
+
+# Looking
+
+
+def contact_sheet(
+    clips: Sequence[Tensor],
+    path: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    frames_per_clip: int = 8,
+    *,
+    overwrite: bool = False,
+) -> Tensor:
+    """A picture of clips: one row each, its frames evenly spaced from the first to the last.
+
+    Args:
+        clips: each (T, H, W, 3) in 0..1, of any length and size; nothing is scaled.
+        path: a .png to write; see `write_video` for `overwrite`.
+        labels: text above each row.
+        frames_per_clip: columns; a shorter clip shows all its frames.
+
+    Returns:
+        (1, H, W, 3), float32 in 0..1.
+
+    Raises:
+        ValueError: no clips, not one label per clip, a clip of the wrong shape or range, a path that is no .png.
+    """
+    if not clips or (labels is not None and len(labels) != len(clips)):
+        raise ValueError(f"a contact sheet needs clips and one label each, got {len(clips)} and {len(labels or ())}")
+    if frames_per_clip < 1:
+        raise ValueError(f"frames_per_clip is {frames_per_clip}; it must be at least 1")
+    if path is not None and Path(path).suffix.lower() != ".png":
+        raise ValueError(f"a contact sheet is a .png, not {path}")
+    rows: list[Image.Image] = []
+    for number, clip in enumerate(clips):
+        _check_frames(clip, f"clips[{number}]")
+        chosen = torch.linspace(0, len(clip) - 1, min(frames_per_clip, len(clip))).round().long()
+        rows.append(_strip([Image.fromarray(image) for image in _to_bytes(clip[chosen.to(clip.device)])]))
+    width = max(row.width for row in rows)
+    if labels is not None:
+        rows = [part for label, row in zip(labels, rows, strict=True) for part in (_caption(label, width), row)]
+    sheet = Image.new("RGB", (width, sum(row.height + _GAP for row in rows) - _GAP), _PAPER)
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height + _GAP
+    picture = torch.from_numpy(np.array(sheet)).float().div(255)[None]  # (1, H, W, 3)
+    if path is not None:
+        write_video(path, picture, 1, overwrite=overwrite)
+    return picture
+
+
+_GAP, _PAPER, _INK = 2, (24, 24, 24), (235, 235, 235)  # pixels between pictures, and the sheet's colours
+
+
+def _strip(images: list[Image.Image]) -> Image.Image:
+    step = images[0].width + _GAP
+    strip = Image.new("RGB", (step * len(images) - _GAP, images[0].height), _PAPER)
+    for column, image in enumerate(images):
+        strip.paste(image, (column * step, 0))
+    return strip
+
+
+def _caption(text: str, width: int) -> Image.Image:
+    """`text` wrapped to `width` pixels."""
+    font = ImageFont.load_default()
+    letters = int((width - 4) / font.getlength("n"))
+    wrapped = textwrap.fill(text, max(1, letters))
+    box = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((2, 2), wrapped, font=font)
+    caption = Image.new("RGB", (width, int(box[3]) + 3), _PAPER)
+    ImageDraw.Draw(caption).multiline_text((2, 2), wrapped, fill=_INK, font=font)
+    return caption

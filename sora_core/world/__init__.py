@@ -1,0 +1,60 @@
+"""The procedural world: simple shapes that move, which the bundled model is trained and scored on.
+
+- `scene`: what a clip contains, and how scenes are drawn at random (no pixels)
+- `render`: scenes to pixels
+- `captions`: scenes to words
+- `score`: pixels back to words, without knowing the scene
+"""
+
+from .captions import canonical, corpus, draw_caption, paraphrase, rich, short
+from .render import mask, render
+from .scene import (
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    SCENES,
+    SHAPES,
+    SIZES,
+    SPEEDS,
+    STYLES,
+    Scene,
+    Thing,
+    held_out_combination,
+    is_held_out,
+    is_visible,
+    sample_scene,
+    scene_of,
+)
+from .score import Analysis, WallAnalysis, analyse, analyse_two, analyse_wall, score
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "MOTIONS",
+    "SCENES",
+    "SHAPES",
+    "SIZES",
+    "SPEEDS",
+    "STYLES",
+    "Analysis",
+    "Scene",
+    "Thing",
+    "WallAnalysis",
+    "analyse",
+    "analyse_two",
+    "analyse_wall",
+    "canonical",
+    "corpus",
+    "draw_caption",
+    "held_out_combination",
+    "is_held_out",
+    "is_visible",
+    "mask",
+    "paraphrase",
+    "render",
+    "rich",
+    "sample_scene",
+    "scene_of",
+    "score",
+    "short",
+]

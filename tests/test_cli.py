@@ -1,0 +1,144 @@
+"""The command line, run as people run it, on the bundled model where pictures matter."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sora_core.cli import main
+from sora_core.pipeline import Pipeline
+from sora_core.video import read_metadata, read_video, write_video
+from sora_core.world import render, scene_of
+from sora_core.world.score import analyse
+
+ROOT = Path(__file__).parent.parent
+PROMPT = "a red circle moves left on a sky background"
+
+
+def test_a_prompt_becomes_a_video_that_shows_it(tmp_path: Path) -> None:
+    """The README's command: the default clip of the bundled model."""
+    out = tmp_path / "clip.mp4"
+    command = [sys.executable, "-m", "sora_core", "generate", PROMPT, "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "clip.mp4: 17 frames" in done.stdout
+    video = read_video(out)
+    assert len(video.frames) == 17 and min(video.frames.shape[1:3]) >= 128 and video.fps == 12
+    found = analyse(video.frames)
+    assert (found.background, found.colour, found.motion) == ("sky", "red", "moves left")
+    assert read_metadata(out)["prompt"] == PROMPT
+
+
+def run(tiny_file: Path, tmp_path: Path, *words: str) -> int:
+    return main(["generate", *words, "--model", str(tiny_file), "--out", str(tmp_path / "clip.mp4")])
+
+
+def test_same_seed_same_bytes(tiny_file: Path, tmp_path: Path) -> None:
+    assert [run(tiny_file, tmp_path, PROMPT, "--seed", seed) for seed in ("7", "7", "8")] == [0, 0, 0]
+    first, again, other = (tmp_path / name for name in ("clip.mp4", "clip-2.mp4", "clip-3.mp4"))
+    assert first.read_bytes() == again.read_bytes()
+    assert not torch.equal(read_video(first).frames, read_video(other).frames)
+
+
+def test_nothing_is_overwritten_unless_asked(tiny_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_text("mine")
+    assert run(tiny_file, tmp_path, PROMPT) == 0
+    assert (tmp_path / "clip.mp4").read_text() == "mine" and (tmp_path / "clip-2.mp4").exists()
+    assert run(tiny_file, tmp_path, PROMPT, "--overwrite") == 0
+    assert len(read_video(tmp_path / "clip.mp4").frames) == 5
+
+
+@pytest.mark.parametrize("size", ["64x128", "128x64", "80x96"])
+@pytest.mark.parametrize("frames", ["1", "9"])
+def test_any_size_and_length(tiny_file: Path, tmp_path: Path, size: str, frames: str) -> None:
+    assert run(tiny_file, tmp_path, PROMPT, "--size", size, "--frames", frames) == 0
+    made = read_video(tmp_path / "clip.mp4").frames
+    width, height = map(int, size.split("x"))
+    assert made.shape == (int(frames), height, width, 3)
+
+
+def test_prompts_may_hold_anything(tiny_file: Path, tmp_path: Path) -> None:
+    for prompt in ['it\'s "quoted" $5', "größer → 円", "x" * 5000]:
+        assert run(tiny_file, tmp_path, "--overwrite", "--", prompt) == 0
+    assert run(tiny_file, tmp_path, "--overwrite", "--", "--steps") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((PROMPT, "--size", "100x64"), "width 100"),
+        ((PROMPT, "--frames", "6"), "6 frames: this model makes 4\\*n \\+ 1.*the nearest is 5"),
+        (("  ",), "the prompt is empty"),
+        ((PROMPT, "--steps", "-1"), "steps is -1"),
+        ((PROMPT, "--fps", "0"), "fps"),
+        ((PROMPT, "--model", "nowhere.safetensors"), "nowhere.safetensors does not exist"),
+        ((PROMPT, "--out", "nowhere/clip.mp4"), "the folder nowhere does not exist"),
+        ((PROMPT, "--out", "clip.exe"), "the ending says the kind of file"),
+        ((PROMPT, "--out", "clip.png"), "a .png holds one frame"),
+    ],
+)
+def test_errors_are_one_line_that_says_what_to_do(
+    tiny_file: Path, tmp_path: Path, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    defaults = ["--model", str(tiny_file), "--out", str(tmp_path / "clip.mp4")]
+    assert main(["generate", *defaults, *words]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert re.search(message, error), error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_video_is_refused(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    assert main(["encode", str(tmp_path / "broken.mp4"), "--model", str(tiny_file)]) == 1
+    assert "broken.mp4" in capsys.readouterr().err
+
+
+def test_encode_and_decode_bring_a_clip_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = scene_of("square", "blue", "moves right", "sand", rng=np.random.default_rng(0))
+    frames = render(scene, 9, 128, 128)
+    write_video(tmp_path / "in.mp4", frames, 24)
+    assert main(["encode", str(tmp_path / "in.mp4")]) == 0
+    assert main(["decode", str(tmp_path / "in.safetensors"), "--out", str(tmp_path / "out.mp4")]) == 0
+    again = read_video(tmp_path / "out.mp4")
+    assert again.fps == 24
+    assert -10 * torch.log10((again.frames - frames).square().mean()) > 24
+
+    write_video(tmp_path / "odd.mp4", render(scene, 10, 90, 90), 24)
+    assert main(["encode", str(tmp_path / "odd.mp4")]) == 1
+    assert "10 frames: the VAE takes 4*n + 1; use 9 (--frames cuts the clip" in capsys.readouterr().err
+    assert main(["encode", str(tmp_path / "odd.mp4"), "--frames", "9", "--size", "96x96"]) == 0
+
+
+def test_decode_refuses_other_files(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["decode", str(tiny_file), "--out", str(tmp_path / "x.mp4")]) == 1
+    assert "holds no latents" in capsys.readouterr().err
+
+
+def test_info_tells_config_provenance_and_scores(tiny_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("dit:", "vae:", "text:", "million parameters", "provenance", "scores"))
+    assert main(["info", "--json", "--model", str(tiny_file)]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["dit"]["dim"] == 48
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", "--help"])
+    assert stop.value.code == 0 and "--size WxH" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", PROMPT, "--size", "big"])
+    assert stop.value.code == 2 and "write WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+def test_decode_reports_progress(pipeline: Pipeline) -> None:
+    seen: list[tuple[int, int]] = []
+    pipeline.decode(torch.zeros(1, 4, 5, 8, 8), on_frames=lambda done, total: seen.append((done, total)))
+    assert seen == [(5, 17), (13, 17), (17, 17)]

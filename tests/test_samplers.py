@@ -1,0 +1,227 @@
+"""Laws of the flow, the solvers, guidance and strength maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sora_core.checkpoint import Model
+from sora_core.denoiser import Denoiser
+from sora_core.dit import DiT
+from sora_core.flow import StrengthMap, add_noise, denoise, flow_loss, schedule, shift_for, training_levels, velocity
+from sora_core.patches import Grid
+from sora_core.pipeline import Pipeline
+from sora_core.samplers import SAMPLERS
+
+SHAPE = (3, 4, 4)
+PROMPT = ["a red circle moves left on a sky background"]
+
+
+def test_denoising_with_the_true_velocity_gives_the_data(generator: torch.Generator) -> None:
+    x0, noise = torch.randn(2, 2, 3, 4, generator=generator)
+    for t in (0.0, 0.3, 1.0):
+        torch.testing.assert_close(denoise(add_noise(x0, noise, t), velocity(x0, noise), t), x0)
+
+
+def test_schedules_fall_from_start_to_zero() -> None:
+    for steps, shift, start in [(1, 1.0, 1.0), (8, 3.0, 1.0), (5, 2.0, 0.4)]:
+        levels = schedule(steps, shift, start)
+        assert len(levels) == steps + 1 and levels[0] == torch.tensor(start) and levels[-1] == 0
+        assert (levels.diff() < 0).all()
+    torch.testing.assert_close(schedule(4), torch.tensor([1, 0.75, 0.5, 0.25, 0]))
+    assert (schedule(4, 3.0)[1:-1] > schedule(4)[1:-1]).all()
+    assert shift_for(80) == 1 and shift_for(320) == pytest.approx(2)
+
+
+def test_schedule_refuses_what_cannot_be_sampled() -> None:
+    with pytest.raises(ValueError, match="steps is 0"):
+        schedule(0)
+    with pytest.raises(ValueError, match="start is 0"):
+        schedule(4, start=0)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 4])
+def test_solvers_are_exact_on_a_straight_flow(name: str, steps: int, generator: torch.Generator) -> None:
+    """Where the velocity is the same all along the path, as rectified flow wants it, no solver errs."""
+    x0, noise = torch.randn(2, 1, 2, 3, generator=generator)
+    out = SAMPLERS[name](lambda x, sigma: x - sigma.view(-1, 1, 1) * (noise - x0), noise, schedule(steps), disable=True)
+    torch.testing.assert_close(out, x0, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("dpmpp_2m", 2)])
+def test_solvers_converge_at_their_order(name: str, order: int) -> None:
+    """Data spread as N(0, s): the flow is known in closed form, x(0) = s * x(1)."""
+    s = 0.5
+
+    def model(x: Tensor, sigma: Tensor) -> Tensor:
+        t = sigma.double()
+        return x * (1 - t) * s**2 / ((1 - t) ** 2 * s**2 + t**2)
+
+    errors = []
+    for steps in (40, 80):
+        x = SAMPLERS[name](model, torch.ones(1, dtype=torch.float64), schedule(steps).double(), disable=True)
+        errors.append(abs(float(x) - s))
+    assert errors[0] / errors[1] > 2**order * 0.8
+
+
+def test_solvers_report_every_step(generator: torch.Generator) -> None:
+    for sampler in SAMPLERS.values():
+        seen: list[dict[str, Any]] = []
+        sampler(lambda x, sigma: x / 2, torch.ones(1, 2), schedule(3), callback=seen.append, disable=True)
+        assert [s["i"] for s in seen] == [0, 1, 2]
+        assert set(seen[0]) == {"x", "i", "sigma", "sigma_hat", "denoised"}
+
+
+class Counting(DiT):
+    """Counts the samples that pass through."""
+
+    rows = 0
+
+    def forward(self, x: Tensor, timestep: Tensor, text: Any) -> Tensor:
+        self.rows += x.shape[0]
+        return super().forward(x, timestep, text)
+
+
+@pytest.fixture
+def counting(tiny: Model) -> Counting:
+    dit = Counting(tiny.dit.cfg)
+    dit.load_state_dict(tiny.dit.state_dict())
+    return dit
+
+
+def test_cfg_of_one_calls_the_network_once(counting: Counting, generator: torch.Generator) -> None:
+    text = counting.prepare_text(torch.randn(1, 3, 32, generator=generator))
+    empty = counting.prepare_text(torch.zeros(1, 1, 32))
+    x, sigma = torch.randn(1, 4, *SHAPE, generator=generator), torch.tensor([0.5])
+    plain = Denoiser(counting, text)(x, sigma)
+    assert counting.rows == 1
+    assert torch.equal(Denoiser(counting, text, empty, cfg=1.0)(x, sigma), plain)
+    assert counting.rows == 2
+    guided = Denoiser(counting, text, empty, cfg=3.0)(x, sigma)
+    assert counting.rows == 4 and not torch.allclose(guided, plain)
+    assert torch.equal(Denoiser(counting, text, empty, cfg=3.0, interval=(0.6, 1))(x, sigma), plain)
+    assert counting.rows == 5
+
+
+def test_guidance_extrapolates_from_negative_to_positive(tiny: Model, generator: torch.Generator) -> None:
+    a, b = (tiny.dit.prepare_text(torch.randn(1, 3, 32, generator=generator)) for _ in range(2))
+    x, sigma = torch.randn(1, 4, *SHAPE, generator=generator), torch.tensor([0.5])
+    positive, negative = Denoiser(tiny.dit, a)(x, sigma), Denoiser(tiny.dit, b)(x, sigma)
+    guided = Denoiser(tiny.dit, a, b, cfg=3.0)(x, sigma)
+    torch.testing.assert_close(guided, negative + 3 * (positive - negative), atol=1e-4, rtol=1e-4)
+
+
+def known(pipeline: Pipeline) -> Tensor:
+    return torch.randn(1, 4, *SHAPE, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("solver", SAMPLERS)
+def test_strength_zero_is_identity_bit_for_bit(pipeline: Pipeline, solver: str) -> None:
+    latents = known(pipeline)
+    zero = torch.zeros(1, 1, *SHAPE)
+    out = pipeline.sample(PROMPT, SHAPE, seeds=[0], known=latents, strength=zero, solver=solver)
+    assert torch.equal(out, latents)
+
+
+@pytest.mark.parametrize("solver", SAMPLERS)
+def test_strength_one_is_text_to_video_bit_for_bit(pipeline: Pipeline, solver: str) -> None:
+    one = torch.ones(1, 1, *SHAPE)
+    out = pipeline.sample(PROMPT, SHAPE, seeds=[0], known=known(pipeline), strength=one, solver=solver)
+    assert torch.equal(out, pipeline.sample(PROMPT, SHAPE, seeds=[0], solver=solver))
+
+
+@pytest.mark.parametrize("solver", SAMPLERS)
+def test_kept_places_come_back_bit_for_bit_and_the_rest_is_made(pipeline: Pipeline, solver: str) -> None:
+    latents, strength = known(pipeline), torch.ones(1, 1, *SHAPE)
+    strength[:, :, 0] = 0
+    out = pipeline.sample(PROMPT, SHAPE, seeds=[0], known=latents, strength=strength, solver=solver)
+    assert torch.equal(out[:, :, 0], latents[:, :, 0])
+    assert not torch.isclose(out[:, :, 1:], latents[:, :, 1:]).any(dim=1).all()
+    other = pipeline.sample(PROMPT, SHAPE, seeds=[0], known=latents + 1, strength=strength, solver=solver)
+    assert not torch.allclose(out[:, :, 1:], other[:, :, 1:])  # what is made sees what is kept
+
+
+def test_the_way_from_the_known_latents_grows_with_strength(pipeline: Pipeline) -> None:
+    latents = known(pipeline)
+    distances = []
+    for m in (0.1, 0.4, 0.7):
+        out = pipeline.sample(PROMPT, SHAPE, seeds=[0], known=latents, strength=torch.full((1, 1, *SHAPE), m), steps=8)
+        distances.append(float((out - latents).square().mean()))
+    assert distances == sorted(distances)
+
+
+def test_waiting_places_rest_at_their_own_level(generator: torch.Generator) -> None:
+    x0, noise, x = torch.randn(3, 1, 2, 1, 2, 2, generator=generator)
+    strength = torch.tensor([[0.0, 0.3], [0.6, 1.0]]).view(1, 1, 1, 2, 2)
+    task = StrengthMap(strength, x0, noise)
+    torch.testing.assert_close(task.level(0.5), strength.clamp(max=0.5))
+    seen = task.enter(x, 0.5)
+    assert torch.equal(seen[..., 0, 0], x0[..., 0, 0])
+    torch.testing.assert_close(seen[..., 0, 1], add_noise(x0, noise, 0.3)[..., 0, 1])
+    assert torch.equal(seen[..., 1, :], x[..., 1, :])
+
+
+def test_the_network_is_told_each_tokens_level(pipeline: Pipeline) -> None:
+    timesteps: list[Tensor] = []
+    dit = pipeline.model.dit
+    handle = dit.register_forward_pre_hook(lambda _, args: timesteps.append(args[1]))
+    strength = torch.ones(1, 1, *SHAPE)
+    strength[:, :, 0], strength[:, :, 1] = 0, 0.4
+    try:
+        pipeline.sample(
+            PROMPT, SHAPE, seeds=[0], known=known(pipeline), strength=strength, steps=4, cfg=1, solver="euler"
+        )
+    finally:
+        handle.remove()
+    grid = Grid.of(SHAPE, dit.cfg.patch)
+    per_frame = torch.stack([t.view(grid.t, -1)[:, 0] for t in timesteps])
+    assert (per_frame[:, 0] == 0).all()
+    torch.testing.assert_close(per_frame[:, 1], per_frame[:, 2].clamp(max=400))
+
+
+def test_inputs_and_the_global_generator_are_left_alone(pipeline: Pipeline) -> None:
+    latents, strength = known(pipeline), torch.full((1, 1, *SHAPE), 0.5)
+    copies = latents.clone(), strength.clone()
+    state = torch.get_rng_state()
+    pipeline.sample(PROMPT, SHAPE, seeds=[3], known=latents, strength=strength)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(latents, copies[0]) and torch.equal(strength, copies[1])
+
+
+def test_a_clip_does_not_depend_on_its_batch(pipeline: Pipeline) -> None:
+    both = pipeline.sample(PROMPT * 2, SHAPE, seeds=[1, 2])
+    torch.testing.assert_close(both[1:], pipeline.sample(PROMPT, SHAPE, seeds=[2]), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(both[0], both[1])
+
+
+def test_the_loss_counts_only_what_is_not_clean(generator: torch.Generator) -> None:
+    x0, noise = torch.randn(2, 1, 2, 2, 2, 2, generator=generator)
+    level = torch.tensor([0.0, 0.5]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 2, 2)
+    prediction = velocity(x0, noise)
+    prediction[:, :, 0] += 100
+    assert flow_loss(prediction, x0, noise, level) == 0
+    prediction[:, :, 1] += 2
+    torch.testing.assert_close(flow_loss(prediction, x0, noise, level), torch.tensor(4.0))
+
+
+def test_training_levels_fill_the_range_and_shift_towards_noise(generator: torch.Generator) -> None:
+    plain, shifted = training_levels(4000, generator), training_levels(4000, generator, shift=3.0)
+    assert plain.min() >= 0 and plain.max() <= 1
+    assert abs(float(plain.mean()) - 0.5) < 0.02 and shifted.mean() > 0.65
+
+
+def test_errors_name_the_setting(pipeline: Pipeline) -> None:
+    with pytest.raises(ValueError, match="solver 'ddim' is not known; use one of euler, heun, dpmpp_2m"):
+        pipeline.sample(PROMPT, SHAPE, seeds=[0], solver="ddim")
+    with pytest.raises(ValueError, match="1 prompts need as many seeds, not 2"):
+        pipeline.sample(PROMPT, SHAPE, seeds=[0, 1])
+    with pytest.raises(ValueError, match="give both or neither"):
+        pipeline.sample(PROMPT, SHAPE, seeds=[0], known=known(pipeline))
+    with pytest.raises(ValueError, match="expected \\(B, 1, 3, 4, 4\\)"):
+        pipeline.sample(PROMPT, SHAPE, seeds=[0], known=known(pipeline), strength=torch.ones(1, 1, 3, 2, 2))
+    with pytest.raises(ValueError, match="guidance needs a negative text"):
+        Denoiser(pipeline.model.dit, pipeline.model.dit.prepare_text(torch.zeros(1, 1, 32)), cfg=2.0)

@@ -1,0 +1,51 @@
+"""Laws of the tokenizer and the text encoder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sora_core.checkpoint import Model, load_checkpoint
+from sora_core.pipeline import Pipeline
+from sora_core.text import END, PAD, tokenize
+
+
+@pytest.mark.parametrize(
+    "text", ["a red circle", "Ein roter Kreis, größer!", "赤い円が動く", "🔴 x²\t\n", "qwrtzpsdfghjkl"]
+)
+def test_no_word_is_an_error_and_none_is_lost(tiny: Model, text: str) -> None:
+    ids = tiny.tokenizer.encode(text).ids
+    assert ids[-1] == END and PAD not in ids
+    decoded = tiny.tokenizer.decode(ids)
+    normal = tiny.tokenizer.normalizer.normalize_str(text)
+    assert decoded.strip() == normal.strip()
+
+
+def test_case_and_outer_space_do_not_matter(tiny: Model) -> None:
+    assert tiny.tokenizer.encode("  A RED circle ").ids == tiny.tokenizer.encode("a red circle").ids
+
+
+def test_long_texts_are_cut_and_keep_their_end(tiny: Model) -> None:
+    ids = tokenize(tiny.tokenizer, ["circle " * 500, "circle"], 24)
+    assert ids.shape == (2, 24) and ids[0, -1] == END
+    assert (ids[1] == PAD).sum() > 0
+
+
+def test_padding_changes_nothing(pipeline: Pipeline) -> None:
+    short, long = "a red circle", "a red circle moves left on a sky background"
+    alone, together = pipeline.encode_text([short]), pipeline.encode_text([short, long])
+    torch.testing.assert_close(together[0, : alone.shape[1]], alone[0], atol=1e-5, rtol=1e-5)
+    assert (together[0, alone.shape[1] :] == 0).all()
+
+
+def test_order_of_words_matters(pipeline: Pipeline) -> None:
+    a, b = pipeline.encode_text(["red circle blue square", "blue circle red square"])
+    assert not torch.allclose(a, b)
+
+
+def test_captions_of_the_world_fit_the_bundled_encoder() -> None:
+    from sora_core.world.captions import corpus
+
+    model = load_checkpoint()
+    lengths = [len(model.tokenizer.encode(text).ids) for text in corpus(1000, seed=9)]
+    assert max(lengths) <= model.text.cfg.max_tokens == model.dit.cfg.text_len

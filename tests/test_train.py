@@ -1,0 +1,162 @@
+"""Laws of training: it learns, and a kill changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sora_core.checkpoint import Model
+from sora_core.config import PRESETS
+from sora_core.evaluate import evaluate, interval, judge
+from sora_core.pipeline import Pipeline
+from sora_core.train.dit import DiTTraining, Trainee, draw_strengths, train_dit, validation_loss
+from sora_core.train.latents import Bucket, fill_bucket, read_bucket
+from sora_core.train.muon import Muon, orthogonalise
+from sora_core.train.run import Run, learning_rate
+from sora_core.train.vae import VAETraining, psnr, random_crop, train_vae
+from sora_core.vae import VAE
+from sora_core.world import render, scene_of
+
+QUIET = 10_000  # further than any run here goes
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_vae_learns_one_clip_and_a_kill_changes_nothing(tmp_path: Path) -> None:
+    clip = random_crop(np.random.default_rng(0), 5, 32)
+    training = VAETraining(
+        steps=60, batch=1, crop=32, frames=5, average=0.9, learning_rate=3e-3, save_every=20, validate_every=QUIET
+    )
+    source = lambda rng, frames, crop: clip[:, :frames]  # noqa: E731
+    config = PRESETS["tiny"].vae
+    whole = train_vae(tmp_path / "whole", config, training, source)
+    assert psnr(whole.decode(whole.encode(clip[None])), clip[None]) > psnr(torch.zeros(1), clip) + 6
+    latents = whole.encode(clip[None, :])
+    assert abs(float(latents.mean())) < 0.5 and 0.5 < float(latents.std()) < 2
+
+    train_vae(tmp_path / "killed", config, training, source, stop_at=33)  # the last state is of step 20
+    assert same(train_vae(tmp_path / "killed", config, training, source), whole)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    torch.manual_seed(0)
+    vae = VAE(PRESETS["tiny"].vae)
+    for split in ("train", "held_out"):
+        fill_bucket(vae, folder, Bucket(1, 32, 32), 1, split=split)
+    return folder
+
+
+def test_cached_latents_are_the_latents_of_their_scenes(cache: Path) -> None:
+    torch.manual_seed(0)
+    vae = VAE(PRESETS["tiny"].vae)
+    latents, scenes = read_bucket(cache, Bucket(1, 32, 32))
+    for i in (0, 100, 249):
+        video = render(scenes[i], 1, 32, 32).permute(3, 0, 1, 2)[None] * 2 - 1
+        torch.testing.assert_close(latents[i].float(), vae.encode(video)[0], atol=2e-3, rtol=2e-3)
+    with pytest.raises(FileNotFoundError, match="no train latents of bucket 5x32x32"):
+        read_bucket(cache, Bucket(5, 32, 32))
+    with pytest.raises(ValueError, match="write frames, height and width"):
+        Bucket.parse("17x64")
+
+
+def trainee(tiny: Model) -> Trainee:
+    preset = PRESETS["tiny"]
+    assert preset.text is not None
+    return Trainee(preset.dit, replace(preset.text, max_tokens=64), tiny.tokenizer)
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_killed_run_goes_on_as_if_nothing_happened(tiny: Model, cache: Path, tmp_path: Path, muon: bool) -> None:
+    training = DiTTraining(
+        steps=12, tokens=16, mix=(("1x32x32", 1.0),), muon=muon, save_every=5, log_every=4, validate_every=QUIET
+    )
+    wide = replace(PRESETS["tiny"].dit, text_len=64)
+    make = lambda: Trainee(wide, trainee(tiny).text.cfg, tiny.tokenizer)  # noqa: E731
+    whole = train_dit(tmp_path / "whole", cache, make(), training)
+    train_dit(tmp_path / "killed", cache, make(), training, stop_at=8)  # the last state is of step 5
+    assert same(train_dit(tmp_path / "killed", cache, make(), training), whole)
+    assert not same(make(), whole)
+
+
+def test_training_overfits_one_clip(tiny: Model) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = trainee(tiny)
+    x0 = torch.randn(1, 4, 2, 4, 4, generator=generator)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    before = validation_loss(model, x0, ["a red circle"])
+    for _ in range(300):
+        noise, t = torch.randn(8, 4, 2, 4, 4, generator=generator), torch.rand(8, 1, 1, 1, 1, generator=generator)
+        loss = model(x0.expand(8, -1, -1, -1, -1), noise, t.expand(8, 1, 2, 4, 4), ["a red circle"] * 8)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert validation_loss(model, x0, ["a red circle"]) < before / 4
+    pipeline = Pipeline(Model(model.dit, tiny.vae, model.text, tiny.tokenizer, tiny.clip))
+    made = pipeline.sample(["a red circle"], (2, 4, 4), seeds=[1], cfg=1, steps=20)
+    assert (made - x0).square().mean() < 0.2 * x0.var()
+
+
+def test_strength_maps_keep_something_and_make_something() -> None:
+    rng = np.random.default_rng(0)
+    for shape in [(1, 8, 8), (2, 4, 8), (5, 8, 8), (9, 16, 8)]:
+        maps = [draw_strengths(rng, shape) for _ in range(200)]
+        assert all(m.shape == shape and m.any() and set(m.unique().tolist()) <= {0.0, 1.0} for m in maps)
+        assert np.mean([float(m.min()) == 0 for m in maps]) > 0.9
+        folded = [m.unfold(1, 2, 2).unfold(2, 2, 2) for m in maps]
+        assert all((f.amax((-1, -2)) == f.amin((-1, -2))).all() for f in folded)  # whole patches
+
+
+def test_muon_steps_are_orthogonal_and_as_large_as_adams(generator: torch.Generator) -> None:
+    for shape in [(32, 32), (16, 64), (64, 16)]:
+        singular = torch.linalg.svdvals(orthogonalise(torch.randn(shape, generator=generator)))
+        assert singular.min() > 0.4 and singular.max() < 1.4
+    weight = torch.nn.Parameter(torch.zeros(32, 8, 3, 3, 3))
+    weight.grad = torch.randn(weight.shape, generator=generator)
+    Muon([weight], lr=1.0).step()
+    assert 0.1 < float(weight.detach().square().mean().sqrt()) < 0.3
+
+
+def test_learning_rate_rises_holds_and_falls() -> None:
+    rates = [learning_rate(step, 1000) for step in range(1000)]
+    assert rates[0] < 0.02 and rates[500] == 1 and rates[-1] < 0.01
+    assert rates[99:800] == [1.0] * 701 and rates[800:] == sorted(rates[800:], reverse=True)
+
+
+def test_a_kill_while_saving_leaves_the_old_state(tmp_path: Path) -> None:
+    run = Run(tmp_path, {})
+    run.save(step=1)
+    (tmp_path / "state.pt.partial").write_bytes(b"half of a state")
+    state = Run(tmp_path, {}).load()
+    assert state is not None and state["step"] == 1
+
+
+def test_judge_tells_right_from_wrong() -> None:
+    rng = np.random.default_rng(0)
+    scene = scene_of("square", "blue", "moves up", "sand", rng=rng)
+    frames = render(scene, 17, 128, 128)
+    assert all(judge(frames, scene, "single").values())
+    wrong = judge(frames.flip(0), scene_of("square", "red", "moves up", "sand", rng=rng), "single")
+    assert wrong == {"colour": False, "shape": True, "motion": False, "background": True, "all": False}
+
+
+def test_interval_holds_the_share() -> None:
+    low, high = interval(90, 100)
+    assert low == pytest.approx(0.826, abs=1e-3) and high == pytest.approx(0.945, abs=1e-3)
+
+
+def test_evaluate_counts_every_clip(pipeline: Pipeline) -> None:
+    kinds = ("single", "paraphrase", "two", "wall")
+    scores = evaluate(pipeline, clips=2, kinds=kinds, quiet=True, steps=1, cfg=1)
+    assert set(scores) == set(kinds)
+    assert {split: s["all"]["total"] for split, s in scores["single"].items()} == {"seen": 1, "held out": 1}
+    assert scores["two"]["any"]["both"]["total"] == 2 and scores["wall"]["any"]["same"]["total"] == 2
+    with pytest.raises(ValueError, match="kind 'many' is not known"):
+        evaluate(pipeline, kinds=("many",))
