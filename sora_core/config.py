@@ -54,6 +54,17 @@ class VAEConfig(_Config):
         _require(len(self.time_down) == transitions, f"time_down needs {transitions} entries, one per transition")
         _require(len(self.latent_mean) == self.z_dim, f"latent_mean needs {self.z_dim} entries, one per channel")
         _require(len(self.latent_std) == self.z_dim, f"latent_std needs {self.z_dim} entries, one per channel")
+        if self.shortcut:
+            self._check_shortcuts()
+
+    def _check_shortcuts(self) -> None:
+        """The shortcuts fold and unfold channels, so the widths of neighbouring levels must divide."""
+        factors = [2 ** (time + 2 * space) for space, time in zip(self.space_down, self.time_down, strict=True)]
+        for i, factor in enumerate(factors):
+            above, width = self.widths[max(i - 1, 0)], self.widths[i]
+            _require(above * factor % width == 0, f"widths: {above} x {factor} does not divide into {width}")
+            width, below = self.decoder_widths[i + 1], self.decoder_widths[min(i + 2, len(factors))]
+            _require(width * factor % below == 0, f"decoder_widths: {width} x {factor} does not divide into {below}")
 
     @property
     def space_factor(self) -> int:
@@ -169,7 +180,7 @@ _WAN22_VAE = VAEConfig(
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         DiTConfig(in_dim=4, out_dim=4, dim=48, ffn_dim=96, heads=2, layers=2, text_dim=32, text_len=24, freq_dim=32),
-        VAEConfig(z_dim=4, widths=(16, 16, 24), decoder_widths=(16, 16, 24), decoder_blocks=1,
+        VAEConfig(z_dim=4, widths=(16, 32, 32), decoder_widths=(16, 32, 32),
                   latent_mean=(0.0,) * 4, latent_std=(1.0,) * 4),
         TextConfig(vocab_size=384, dim=32, layers=1, heads=2, max_tokens=24),
     ),

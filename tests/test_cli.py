@@ -65,8 +65,8 @@ def test_any_size_and_length(tiny_file: Path, tmp_path: Path, size: str, frames:
 
 def test_prompts_may_hold_anything(tiny_file: Path, tmp_path: Path) -> None:
     for prompt in ['it\'s "quoted" $5', "größer → 円", "x" * 5000]:
-        assert run(tiny_file, tmp_path, "--overwrite", "--", prompt) == 0
-    assert run(tiny_file, tmp_path, "--overwrite", "--", "--steps") == 0
+        assert run(tiny_file, tmp_path, "--overwrite", prompt) == 0
+    assert main(["generate", "--model", str(tiny_file), "--out", str(tmp_path / "x.mp4"), "--", "--steps"]) == 0
 
 
 @pytest.mark.parametrize(

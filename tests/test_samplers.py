@@ -52,9 +52,10 @@ def test_solvers_are_exact_on_a_straight_flow(name: str, steps: int, generator: 
     torch.testing.assert_close(out, x0, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("dpmpp_2m", 2)])
-def test_solvers_converge_at_their_order(name: str, order: int) -> None:
-    """Data spread as N(0, s): the flow is known in closed form, x(0) = s * x(1)."""
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("dpmpp_2m", 1.5)])
+def test_solvers_converge_at_their_order(name: str, order: float) -> None:
+    """Data spread as N(0, s): the flow is known in closed form, x(0) = s * x(1). (DPM-Solver++ is of second order
+    inside, but its first and last step are Euler's.)"""
     s = 0.5
 
     def model(x: Tensor, sigma: Tensor) -> Tensor:

@@ -31,7 +31,14 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 def test_vae_learns_one_clip_and_a_kill_changes_nothing(tmp_path: Path) -> None:
     clip = random_crop(np.random.default_rng(0), 5, 32)
     training = VAETraining(
-        steps=60, batch=1, crop=32, frames=5, average=0.9, learning_rate=3e-3, save_every=20, validate_every=QUIET
+        steps=150,
+        batch_frames=6,
+        crop=32,
+        lengths=((5, 1.0),),
+        average=0.9,
+        learning_rate=5e-3,
+        save_every=20,
+        validate_every=QUIET,
     )
     source = lambda rng, frames, crop: clip[:, :frames]  # noqa: E731
     config = PRESETS["tiny"].vae

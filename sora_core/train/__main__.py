@@ -50,7 +50,7 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
 
 
 def vae(args: argparse.Namespace) -> None:
-    training = replace(VAETraining(), **_given(args, "steps", "batch", "crop", "learning_rate", "seed"))
+    training = replace(VAETraining(), **_given(args, "steps", "crop", "learning_rate", "seed"))
     save_vae(args.run / "vae.safetensors", train_vae(args.run, PRESETS[args.preset].vae, training))
 
 
@@ -94,7 +94,7 @@ def main() -> None:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for run, options in (
-        (vae, ("run", "steps", "batch", "crop", "learning_rate")),
+        (vae, ("run", "steps", "crop", "learning_rate")),
         (latents, ("vae", "cache", "bucket", "clips", "split")),
         (dit, ("vae", "cache", "run", "steps", "tokens", "learning_rate", "muon", "mix", "shift")),
         (pack, ("vae", "run", "out", "clip", "provenance", "scores")),
@@ -115,7 +115,6 @@ OPTIONS: dict[str, dict] = {
     "vae": {"type": Path, "required": True, "help": "a trained VAE"},
     "out": {"type": Path, "required": True, "help": "checkpoint to write"},
     "steps": {"type": int, "help": "length of the run; may be moved when it goes on"},
-    "batch": {"type": int, "help": "clips in a batch"},
     "crop": {"type": int, "help": "side of the crops, pixels"},
     "tokens": {"type": int, "help": "tokens in a batch"},
     "learning_rate": {"type": float},

@@ -76,9 +76,7 @@ def draw_strengths(rng: np.random.Generator, shape: tuple[int, int, int]) -> Ten
         if frames == 2:
             made[-1] = 1
     elif kind == "frames":
-        kept = rng.random(frames) < 0.5
-        kept[rng.integers(frames)] = False
-        made[torch.from_numpy(kept)] = 0
+        made[torch.from_numpy(rng.permutation(frames)[: rng.integers(1, frames)])] = 0
     else:
         top, left = (2 * int(rng.integers(0, size // 4 + 1)) for size in (height, width))
         inside = slice(top, top + max(2, height // 4 * 2)), slice(left, left + max(2, width // 4 * 2))

@@ -1,7 +1,7 @@
 """Training the causal VAE on clips of the procedural world, or on any source of clips.
 
-Loss: L1 + MSE + a small KL. Short crops, a fifth of them single images. Muon on the kernels: with AdamW the same
-network needs three to four times the steps.
+Loss: L1 + MSE + a small KL. Crops of several lengths, some single images: where a clip is longer than any crop was, its
+colours drift. Muon on the kernels: with AdamW the same network needs three to four times the steps.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .run import Average, Optimizers, Run, clip_gradients, learning_rate
 @dataclass(frozen=True)
 class VAETraining:
     steps: int = 6000
-    batch: int = 4
     crop: int = 64  # side of the square crops, pixels
-    frames: int = 9  # of a clip; a fifth of the batches are single images
+    lengths: tuple[tuple[int, float], ...] = ((17, 0.4), (9, 0.4), (1, 0.2))  # frames of a crop, how often
+    batch_frames: int = 40  # a batch is as many crops as give about this many frames
     learning_rate: float = 1e-3
     kl_weight: float = 1e-6
     average: float = 0.998
@@ -105,8 +105,9 @@ def train_vae(
     while step < training.steps:
         rng = run.generator(step)
         torch_rng.manual_seed(int(rng.integers(2**62)))
-        frames = 1 if step % 5 == 4 else training.frames
-        batch = training.batch * (4 if frames == 1 else 1)
+        lengths, weights = zip(*training.lengths, strict=True)
+        frames = int(rng.choice(lengths, p=weights))
+        batch = max(1, training.batch_frames // (frames + 1))
         video = torch.stack([source(rng, frames, training.crop) for _ in range(batch)])
         video = video.contiguous(memory_format=torch.channels_last_3d)
 
@@ -140,6 +141,6 @@ def train_vae(
 
     vae.load_state_dict(average.values)
     rng = np.random.default_rng(2)
-    result = VAE(measure_latents(vae, [source(rng, training.frames, training.crop) for _ in range(200)]))
+    result = VAE(measure_latents(vae, [source(rng, training.lengths[0][0], training.crop) for _ in range(200)]))
     result.load_state_dict(vae.state_dict())
     return result
