@@ -178,14 +178,12 @@ class DiT(nn.Module):
         self.head = Head(cfg, operations, **factory)
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
-        """Random weights to start training from, as Wan's: the head is zero, so that the first velocity is zero."""
+        """Random weights to start training from; the head is zero, so that the first velocity is zero."""
         for name, parameter in self.named_parameters():
             if name.startswith("head.head") or name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif name.endswith("modulation"):
                 nn.init.normal_(parameter, std=self.cfg.dim**-0.5, generator=generator)
-            elif name.startswith(("text_embedding", "time_embedding")):
-                nn.init.normal_(parameter, std=0.02, generator=generator)
             elif parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter.flatten(1), generator=generator)
 

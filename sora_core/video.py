@@ -360,7 +360,12 @@ def _write_h264(
         stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "rgb24" if lossless else "yuv420p"
-        stream.options = {"crf": "0" if lossless else "16", "preset": "medium"}
+        # cpu-independent: x264's AVX-512 code gives other bytes about once in twenty files, without it.
+        stream.options = {
+            "crf": "0" if lossless else "16",
+            "preset": "medium",
+            "x264-params": "cpu-independent=1",
+        }
         codec = stream.codec_context
         codec.thread_count = _THREADS
         codec.color_primaries = codec.color_trc = _BT709

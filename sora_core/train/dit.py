@@ -50,9 +50,9 @@ class DiTTraining:
     learning_rate: float = 1.6e-3
     muon: bool = False  # for the blocks' matrices, instead of AdamW
     average: float = 0.999
-    shift: float = 1.0  # at 80 tokens
-    conditioned: float = 0.3  # share of samples with kept patches
-    independent: float = 0.2  # share of samples with a level per frame
+    shift: float = 1.5  # at 80 tokens
+    conditioned: float = 0.25  # share of samples with kept patches
+    independent: float = 0.1  # share of samples with a level per frame
     seed: int = 0
     log_every: int = 100
     save_every: int = 500

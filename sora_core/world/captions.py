@@ -143,15 +143,15 @@ def canonical(scene: Scene) -> str:
 
 
 def draw_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A training caption: 35% canonical, 25% paraphrase, 15% short, 15% rich and 10% empty."""
+    """A training caption: 50% canonical, 20% paraphrase, 10% short, 10% rich and 10% empty."""
     roll = rng.random()
-    if roll < 0.35:
+    if roll < 0.5:
         return canonical(scene)
-    if roll < 0.60:
+    if roll < 0.7:
         return paraphrase(scene, rng)
-    if roll < 0.75:
+    if roll < 0.8:
         return short(scene, rng)
-    return rich(scene, rng) if roll < 0.90 else ""
+    return rich(scene, rng) if roll < 0.9 else ""
 
 
 def paraphrase(scene: Scene, rng: np.random.Generator) -> str:
