@@ -75,9 +75,15 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(cfg.dim)
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Random weights to start training from. Tokens are large and layers small, so that the features of different
+        words stay apart from the first step on."""
         for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.02 if "layers" in name else 0.5, generator=generator)
+            if name == "token.weight":
+                nn.init.normal_(parameter, generator=generator)
+            elif name == "position.weight":
+                nn.init.normal_(parameter, std=0.2, generator=generator)
+            elif parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02, generator=generator)
 
     def forward(self, ids: Tensor) -> Tensor:
         if ids.shape[1] > self.cfg.max_tokens:

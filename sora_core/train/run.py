@@ -74,28 +74,33 @@ class Average:
 
 
 class Optimizers:
-    """Muon for kernels and the matrices of repeated layers, AdamW for the rest, behind one step.
+    """Muon for kernels and matrices, AdamW for the rest, behind one step.
 
-    peak: the learning rate of both, which each step scales. muon: False leaves everything to AdamW.
+    peak: the learning rate of both, which each step scales. muon: False leaves everything to AdamW. slow: parameters
+    whose names begin so go at a tenth of the rate.
     """
 
-    def __init__(self, module: nn.Module, peak: float, muon: bool = True) -> None:
-        self.peak = peak
-        matrices, others = [], []
+    def __init__(self, module: nn.Module, peak: float, muon: bool = True, slow: str | None = None) -> None:
+        matrices, others, slowed = [], [], []
         for name, parameter in module.named_parameters():
-            inner = parameter.ndim >= 2 and not name.endswith(("modulation", "token.weight", "position.weight"))
-            (matrices if muon and inner else others).append(parameter)
+            if slow is not None and name.startswith(slow):
+                slowed.append(parameter)
+            elif muon and parameter.ndim >= 2 and not name.endswith("modulation"):
+                matrices.append(parameter)
+            else:
+                others.append(parameter)
+        groups = [{"params": others, "peak": peak}, {"params": slowed, "peak": peak / 10}]
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(others, lr=peak, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+            torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         ]
         if matrices:
-            self.parts.append(Muon(matrices, lr=peak))
+            self.parts.append(Muon([{"params": matrices, "peak": peak}], lr=peak))
 
     def step(self, scale: float) -> None:
         """Update the weights at `scale` times the peak rate, and drop the gradients."""
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = self.peak * scale
+                group["lr"] = group["peak"] * scale
             part.step()
             part.zero_grad(set_to_none=True)
 
