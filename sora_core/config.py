@@ -127,7 +127,7 @@ class ClipConfig(_Config):
     steps: int = 20
     cfg: float = 4.0
     solver: str = "dpmpp_2m"
-    shift: float = 1.5  # at 80 tokens; grows with the square root of the number of tokens
+    shift: float = 3.0  # at 80 tokens; grows with the square root of the number of tokens
     side_multiple: int = 16  # pixels per token along height and width
     min_side: int = 64
     max_side: int = 256

@@ -87,11 +87,15 @@ class StrengthMap:
         return torch.where(self.strength == 0, self.known, x)
 
 
-def training_levels(count: int, generator: torch.Generator, shift: float = 1.0, uniform: float = 0.1) -> Tensor:
-    """Levels (count,) to train at: logit-normal with a share of uniform ones (arXiv 2403.03206), then shifted."""
-    normal = torch.randn(count, generator=generator).sigmoid()
+def training_levels(count: int, generator: torch.Generator, shift: float = 1.0, uniform: float = 0.2) -> Tensor:
+    """Levels (count,) to train at: logit-normal ones, shifted (arXiv 2403.03206), and a share of uniform ones.
+
+    The shift matters: the flat parts of a clip can be told from many noisy tokens, so only near pure noise does the
+    text say anything new. With too few levels there a model never learns to read.
+    """
+    normal = shift_levels(torch.randn(count, generator=generator).sigmoid(), shift)
     flat = torch.rand(count, generator=generator)
-    return shift_levels(torch.where(torch.rand(count, generator=generator) < uniform, flat, normal), shift)
+    return torch.where(torch.rand(count, generator=generator) < uniform, flat, normal)
 
 
 def flow_loss(prediction: Tensor, x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class DiTTraining:
     learning_rate: float = 1.6e-3
     muon: bool = False  # for the blocks' matrices, instead of AdamW
     average: float = 0.999
-    shift: float = 1.5  # at 80 tokens
+    shift: float = 5.0  # at 80 tokens
     conditioned: float = 0.25  # share of samples with kept patches
     independent: float = 0.1  # share of samples with a level per frame
     seed: int = 0
@@ -222,4 +222,4 @@ def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, shift: float, path: P
     pipeline = Pipeline(Model(trainee.dit, vae, trainee.text, trainee.tokenizer, ClipConfig(shift=shift)))
     shape = vae.latent_shape(bucket.frames, bucket.height, bucket.width)
     latents = pipeline.sample(list(PROMPTS), shape, seeds=list(range(len(PROMPTS))))
-    contact_sheet([pipeline.decode(z[None]) for z in latents], path, PROMPTS)
+    contact_sheet([pipeline.decode(z[None]) for z in latents], path, PROMPTS, overwrite=True)

@@ -132,7 +132,7 @@ def train_vae(
             quality, out = validate(smooth, clips)
             run.log(step, psnr_128=quality)
             rows = [rearrange((v + 1) / 2, "c t h w -> t h w c") for pair in zip(clips, out, strict=True) for v in pair]
-            contact_sheet(rows, run.folder / "samples" / f"{step:06d}.png")
+            contact_sheet(rows, run.folder / "samples" / f"{step:06d}.png", overwrite=True)
         if step % training.save_every == 0 or step == training.steps:
             state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
             run.save(**state, step=step, norms=norms)
