@@ -85,7 +85,7 @@ class TextConfig(_Config):
     dim: int = 256
     layers: int = 2
     heads: int = 4
-    max_tokens: int = 64
+    max_tokens: int = 40
 
     def __post_init__(self) -> None:
         _require(self.dim % self.heads == 0, f"text dim {self.dim} does not divide into {self.heads} heads")
@@ -103,7 +103,7 @@ class DiTConfig(_Config):
     layers: int = 8
     patch: tuple[int, int, int] = (1, 2, 2)  # latent frames, rows, columns per token
     text_dim: int = 256
-    text_len: int = 64  # text is zero-padded to this many tokens before its projection
+    text_len: int = 40  # text is zero-padded to this many tokens before its projection
     freq_dim: int = 256  # width of the timestep's sinusoid
     eps: float = 1e-6
 

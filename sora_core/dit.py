@@ -180,7 +180,10 @@ class DiT(nn.Module):
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Random weights to start training from; the head is zero, so that the first velocity is zero."""
         for name, parameter in self.named_parameters():
-            if name.startswith("head.head") or name.endswith("bias"):
+            if name == "text_embedding.2.bias":
+                # Else padded text has keys of zero, where their norm is steepest and drowns every other gradient.
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+            elif name.startswith("head.head") or name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif name.endswith("modulation"):
                 nn.init.normal_(parameter, std=self.cfg.dim**-0.5, generator=generator)

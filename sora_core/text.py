@@ -84,6 +84,8 @@ class TextEncoder(nn.Module):
                 nn.init.normal_(parameter, std=0.2, generator=generator)
             elif parameter.ndim > 1:
                 nn.init.normal_(parameter, std=0.02, generator=generator)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
     def forward(self, ids: Tensor) -> Tensor:
         if ids.shape[1] > self.cfg.max_tokens:

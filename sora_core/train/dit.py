@@ -171,10 +171,11 @@ def train_dit(
         generator.manual_seed(int(rng.integers(2**62)))
         latents, scenes = buckets[rng.choice(len(buckets), p=np.array(weights) / sum(weights))]
         loss = trainee(*_draw_batch(rng, generator, training, latents, scenes, trainee.dit.cfg.patch))
+        optimizer.zero_grad()
         loss.backward()
-        clip_gradients(parameters, norms)
-        optimizer.step(learning_rate(step, training.steps))
-        average.update(trainee, step)
+        if clip_gradients(parameters, norms):
+            optimizer.step(learning_rate(step, training.steps))
+            average.update(trainee, step)
         losses.append(float(loss.detach()))
         step += 1
 

@@ -97,19 +97,26 @@ class Optimizers:
             self.parts.append(Muon([{"params": matrices, "peak": peak}], lr=peak))
 
     def step(self, scale: float) -> None:
-        """Update the weights at `scale` times the peak rate, and drop the gradients."""
+        """Update the weights at `scale` times the peak rate."""
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = group["peak"] * scale
             part.step()
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
             part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {str(i): part.state_dict() for i, part in enumerate(self.parts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Moments of a saved state; the rates stay those asked for now."""
         for i, part in enumerate(self.parts):
+            peaks = [group["peak"] for group in part.param_groups]
             part.load_state_dict(state[str(i)])
+            for group, peak in zip(part.param_groups, peaks, strict=True):
+                group["peak"] = peak
 
 
 def learning_rate(step: int, steps: int, warmup: int = 100, decay: float = 0.2) -> float:
@@ -120,11 +127,13 @@ def learning_rate(step: int, steps: int, warmup: int = 100, decay: float = 0.2) 
     return rise * fall
 
 
-def clip_gradients(parameters: list[Tensor], history: list[float]) -> float:
-    """Clip to twice the median of the last hundred norms (at most 1.0 at the start). Returns the norm before."""
+def clip_gradients(parameters: list[Tensor], history: list[float]) -> bool:
+    """Clip to twice the median of the last hundred norms (at most 1.0 at the start). False where a gradient is not
+    finite: such a step must be left out."""
     limit = 2 * float(np.median(history)) if len(history) >= 20 else 1.0
     norm = float(nn.utils.clip_grad_norm_(parameters, limit))
-    if np.isfinite(norm):
-        history.append(min(norm, 2 * limit))
-        del history[:-100]
-    return norm
+    if not np.isfinite(norm):
+        return False
+    history.append(min(norm, 2 * limit))
+    del history[:-100]
+    return True

@@ -116,10 +116,11 @@ def train_vae(
         error = vae.reconstruct(z) - video
         kl = (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean() / 2
         loss = error.abs().mean() + error.square().mean() + training.kl_weight * kl
+        optimizer.zero_grad()
         loss.backward()
-        clip_gradients(parameters, norms)
-        optimizer.step(learning_rate(step, training.steps))
-        average.update(vae, step)
+        if clip_gradients(parameters, norms):
+            optimizer.step(learning_rate(step, training.steps))
+            average.update(vae, step)
         losses.append(float(error.detach().square().mean()))
         step += 1
 
