@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import nn
 
-from .config import ClipConfig, DiTConfig, TextConfig, VAEConfig
+from .config import DiTConfig, SamplingDefaults, TextConfig, VAEConfig
 from .dit import DiT
 from .text import TextEncoder
 from .vae import VAE
@@ -34,7 +34,7 @@ class Model:
     vae: VAE
     text: TextEncoder
     tokenizer: Tokenizer
-    clip: ClipConfig = field(default_factory=ClipConfig)
+    defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
     provenance: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -50,8 +50,8 @@ def save_checkpoint(path: Path | str, model: Model, dtype: torch.dtype = torch.b
         for name, network in model.networks().items()
         for key, value in network.state_dict().items()
     }
-    config = {name: network.cfg.to_dict() for name, network in model.networks().items()} | {
-        "clip": model.clip.to_dict()
+    config = {name: network.config.to_dict() for name, network in model.networks().items()} | {
+        "defaults": model.defaults.to_dict()
     }
     metadata = {
         "format": FORMAT,
@@ -95,8 +95,13 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
             network = key.partition(".")[0]
             count = int(torch.Size(file.get_slice(key).get_shape()).numel())
             parameters[network] = parameters.get(network, 0) + count
-    out = {key: json.loads(metadata[key]) for key in ("config", "provenance", "scores")}
-    return out | {"parameters": parameters, "tokenizer": metadata["tokenizer"]}
+    out: dict[str, Any] = {"parameters": parameters}
+    for key in ("config", "provenance", "scores", "tokenizer"):
+        try:
+            out[key] = json.loads(metadata[key])
+        except (KeyError, json.JSONDecodeError):
+            raise ValueError(f"{path.name}: its metadata lacks {key} or garbles it; get the file again") from None
+    return out
 
 
 def _describe(metadata: dict[str, str], keys: list[str]) -> str:
@@ -119,14 +124,22 @@ def load_checkpoint(path: Path | str = BUNDLED, dtype: torch.dtype | None = torc
     path = Path(path)
     info = read_metadata(path)
     config = info["config"]
+    try:
+        configs = (
+            DiTConfig.from_dict(config["dit"]),
+            VAEConfig.from_dict(config["vae"]),
+            TextConfig.from_dict(config["text"]),
+            SamplingDefaults.from_dict(config["defaults"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path.name}: its config does not fit this version ({error}); get the file again") from None
+    try:
+        tokenizer = Tokenizer.from_str(json.dumps(info["tokenizer"]))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{path.name}: its tokenizer cannot be read ({error}); get the file again") from None
     with torch.device("meta"):
-        dit = DiT(DiTConfig.from_dict(config["dit"]))
-        vae = VAE(VAEConfig.from_dict(config["vae"]))
-        text = TextEncoder(TextConfig.from_dict(config["text"]))
-    model = Model(
-        dit, vae, text, Tokenizer.from_str(info["tokenizer"]), ClipConfig.from_dict(config["clip"]),
-        info["provenance"], info["scores"],
-    )  # fmt: skip
+        networks = DiT(configs[0]), VAE(configs[1]), TextEncoder(configs[2])
+    model = Model(*networks, tokenizer, configs[3], info["provenance"], info["scores"])
     with _open(path) as file:
         keys = set(file.keys())
         expected = {

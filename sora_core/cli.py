@@ -7,43 +7,47 @@ import json
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from .checkpoint import BUNDLED, read_metadata
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
-from .video import contact_sheet, frame_rate, read_video, write_video
+from .video import METADATA_SUFFIXES, check_target, contact_sheet, frame_rate, read_video, write_video
 
 LATENTS = "sora_core/latents/1"  # format tag of files with latents
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webp", ".gif", ".png")
 
 
 def _size(text: str) -> tuple[int, int]:
     width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit()):
+    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write WIDTHxHEIGHT in pixels, as in 192x128")
     return int(width), int(height)
 
 
-def _share(text: str) -> tuple[float, float]:
+def _levels(text: str) -> tuple[float, float]:
     low, dash, high = text.partition("-")
     try:
-        return float(low), float(high if dash else "1")
+        levels = float(low), float(high)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an interval; write LOW-HIGH, as in 0.1-0.9") from None
+        levels = (1.0, 0.0)
+    if not (dash and 0 <= levels[0] < levels[1] <= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an interval of levels; write LOW-HIGH, as in 0.1-0.9")
+    return levels
 
 
-def _free(path: Path, overwrite: bool, suffixes: tuple[str, ...]) -> Path:
+def _free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
     """A path that can be written: checked before heavy work starts, numbered where the name is taken."""
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f"--out {path}: the ending says the kind of file; use one of {', '.join(suffixes)}")
+    if suffix is not None and path.suffix.lower() != suffix:
+        raise ValueError(f"{path}: this file has to end in {suffix}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"--out {path}: the folder {path.parent} does not exist; make it first")
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
     if overwrite or not path.exists():
         return path
     number = 2
@@ -52,38 +56,40 @@ def _free(path: Path, overwrite: bool, suffixes: tuple[str, ...]) -> Path:
     return numbered
 
 
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
 def generate(args: argparse.Namespace) -> None:
-    out = _free(args.out, args.overwrite, VIDEO_SUFFIXES)
+    out = _free(args.out, args.overwrite)
+    sheet = _free(args.sheet, args.overwrite, ".png") if args.sheet is not None else None
     pipeline = Pipeline.load(args.model)
-    clip = pipeline.model.clip
-    width, height = args.size or (clip.width, clip.height)
-    length = args.frames if args.frames is not None else clip.frames
-    if out.suffix == ".png" and length != 1:
-        raise ValueError(f"--out {out}: a .png holds one frame, not {length}; add --frames 1 or write an .mp4")
+    defaults = pipeline.model.defaults
+    width, height = args.size or (defaults.width, defaults.height)
+    length, fps = _given(args.frames, defaults.frames), _given(args.fps, defaults.fps)
+    check_target(out, (length, height, width), fps, lossless=args.lossless)
     settings = {
         "seed": args.seed,
-        "steps": args.steps or clip.steps,
-        "cfg": args.cfg if args.cfg is not None else clip.cfg,
-        "solver": args.solver or clip.solver,
+        "steps": _given(args.steps, defaults.steps),
+        "cfg": _given(args.cfg, defaults.cfg),
+        "solver": _given(args.solver, defaults.solver),
         "negative": args.negative,
     }
     frames = pipeline.generate(args.prompt, width=width, height=height, frames=length, quiet=False, **settings)
-    notes = {"prompt": args.prompt, "model": Path(args.model).name} | {
-        k: str(v) for k, v in settings.items() if v != ""
-    }
-    fps = args.fps or clip.fps
-    write_video(
-        out, frames, fps, lossless=args.lossless, overwrite=args.overwrite,
-        metadata=notes if out.suffix in {".mp4", ".mkv", ".png"} else None,
-    )  # fmt: skip
-    if args.sheet is not None:
-        contact_sheet([frames], args.sheet, [args.prompt], overwrite=True)
+    notes = {"prompt": args.prompt, "model": Path(args.model).name} | {k: str(v) for k, v in settings.items()}
+    metadata = notes if out.suffix.lower() in METADATA_SUFFIXES else None
+    write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, metadata=metadata)
+    if sheet is not None:
+        contact_sheet([frames], sheet, [args.prompt], overwrite=args.overwrite)
     print(f"{out}: {len(frames)} frames of {width}x{height} at {fps} fps, seed {args.seed}")
 
 
 def encode(args: argparse.Namespace) -> None:
-    out = _free(args.out or args.video.with_suffix(".safetensors"), args.overwrite, (".safetensors",))
+    out = _free(args.out or args.video.with_suffix(".safetensors"), args.overwrite, ".safetensors")
     pipeline = Pipeline.load(args.model)
+    vae = pipeline.model.vae
+    if args.size is not None:
+        vae.latent_shape(1, args.size[1], args.size[0])
     video = read_video(args.video, fps=args.fps, max_frames=args.frames)
     frames = video.frames
     if args.size is not None:
@@ -91,11 +97,11 @@ def encode(args: argparse.Namespace) -> None:
         frames = _resize(frames, height, width)
     length, height, width = frames.shape[:3]
     try:
-        pipeline.model.vae.latent_shape(length, height, width)
+        vae.latent_shape(length, height, width)
     except ValueError as error:
         raise ValueError(f"{args.video}: {error} (--frames cuts the clip, --size WxH resizes it)") from None
     latents = pipeline.encode(frames)
-    save_file({"latents": latents}, out, {"format": LATENTS, "fps": str(video.fps)})
+    save_file({"latents": latents}, out, {"format": LATENTS, "fps": str(video.fps), "vae": vae.fingerprint()})
     print(f"{out}: latents {tuple(latents.shape)} of {length} frames of {width}x{height} at {float(video.fps):g} fps")
 
 
@@ -104,7 +110,8 @@ def _resize(frames: Tensor, height: int, width: int) -> Tensor:
     return moved.clamp(0, 1).movedim(1, -1)
 
 
-def _read_latents(path: Path) -> tuple[Tensor, Fraction]:
+def _read_latents(path: Path, fingerprint: str) -> tuple[Tensor, Fraction]:
+    """Latents (1, z, T, H, W) and frame rate of a file that `encode` made with the VAE of this fingerprint."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; `encode` makes such a file from a video")
     try:
@@ -112,17 +119,30 @@ def _read_latents(path: Path) -> tuple[Tensor, Fraction]:
             metadata = file.metadata() or {}
             if metadata.get("format") != LATENTS:
                 raise ValueError(f"{path} holds no latents; `encode` makes such a file from a video")
-            return file.get_tensor("latents"), Fraction(metadata["fps"])
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as safetensors ({error})") from None
+            if metadata["vae"] != fingerprint:
+                raise ValueError(f"{path} holds latents of another VAE; give its checkpoint with --model")
+            latents, fps = file.get_tensor("latents").float(), Fraction(metadata["fps"])
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is no file of latents, or a damaged one; encode the video again ({error})") from None
+    if latents.ndim != 5 or latents.shape[0] != 1 or not latents.isfinite().all():
+        raise ValueError(f"{path}: expected finite latents (1, z, T, H, W), got {tuple(latents.shape)}")
+    return latents, fps
 
 
 def decode(args: argparse.Namespace) -> None:
-    out = _free(args.out or args.latents.with_suffix(".mp4"), args.overwrite, VIDEO_SUFFIXES)
-    latents, fps = _read_latents(args.latents)
-    frames = Pipeline.load(args.model).decode(latents)
-    write_video(out, frames, args.fps or fps, lossless=args.lossless, overwrite=args.overwrite)
-    print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(args.fps or fps):g} fps")
+    out = _free(args.out or args.latents.with_suffix(".mp4"), args.overwrite)
+    pipeline = Pipeline.load(args.model)
+    vae = pipeline.model.vae
+    latents, fps = _read_latents(args.latents, vae.fingerprint())
+    fps = _given(args.fps, fps)
+    length, height, width = ((latents.shape[2] - 1) * vae.config.time_factor + 1, *latents.shape[3:])
+    check_target(
+        out, (length, height * vae.config.space_factor, width * vae.config.space_factor), fps, lossless=args.lossless
+    )
+    with tqdm(total=length, desc="decode", unit="frame") as bar:
+        frames = pipeline.decode(latents, on_frames=lambda done, _: bar.update(done - bar.n))
+    write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite)
+    print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps")
 
 
 def info(args: argparse.Namespace) -> None:
@@ -134,7 +154,7 @@ def info(args: argparse.Namespace) -> None:
     for name, count in found["parameters"].items():
         print(f"\n{name}: {count / 1e6:.2f} million parameters")
         print("  " + "  ".join(f"{k} {_short(v)}" for k, v in found["config"][name].items()))
-    print("\nclip\n  " + "  ".join(f"{k} {v}" for k, v in found["config"]["clip"].items()))
+    print("\ndefaults\n  " + "  ".join(f"{k} {v}" for k, v in found["config"]["defaults"].items()))
     for title in ("provenance", "scores"):
         print(f"\n{title}")
         print("\n".join(f"  {k}: {_short(v)}" for k, v in found[title].items()) or "  none recorded")
@@ -158,19 +178,20 @@ def evaluate(args: argparse.Namespace) -> None:
             shown.append(frames)
             labels.append(f"{prompt}  [{', '.join(k for k, right in verdict.items() if right) or 'nothing right'}]")
 
-    sheet = _free(args.sheet, False, (".png",)) if args.sheet is not None else None
+    sheet = _free(args.sheet, args.overwrite, ".png") if args.sheet is not None else None
+    out = _free(args.out, args.overwrite, ".json") if args.out is not None else None
     scores = scoring.evaluate(
         pipeline, clips=args.clips, kinds=tuple(args.kinds.split(",")), width=width, height=height, frames=args.frames,
         seed=args.seed, batch=args.batch, steps=args.steps, cfg=args.cfg, cfg_interval=args.cfg_interval,
         solver=args.solver, on_clip=keep,
     )  # fmt: skip
     print(scoring.table(scores))
-    scores["vae psnr"] = round(scoring.vae_psnr(pipeline, 24, 17, 128, 128), 2)
-    print(f"VAE on held-out procedural clips of 17x128x128: {scores['vae psnr']} dB")
+    quality = round(scoring.vae_psnr(pipeline, 24, 17, 128, 128), 2)
+    print(f"VAE on held-out procedural clips of 17x128x128: {quality} dB")
     if sheet is not None:
-        contact_sheet(shown, sheet, labels)
-    if args.out is not None:
-        args.out.write_text(json.dumps(scores, indent=2) + "\n")
+        contact_sheet(shown, sheet, labels, overwrite=args.overwrite)
+    if out is not None:
+        out.write_text(json.dumps({"prompts": scores, "vae_psnr_db": quality}, indent=2) + "\n", encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -196,7 +217,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--solver", choices=list(SAMPLERS), help="how the steps are taken")
 
     def writing(one: argparse.ArgumentParser, default: Path | None) -> None:
-        one.add_argument("--out", type=Path, default=default, help=f"file to write: {', '.join(VIDEO_SUFFIXES)}")
+        one.add_argument("--out", type=Path, default=default, help="file to write: .mp4, .mkv, .webp, .gif or .png")
         one.add_argument("--fps", type=float, help="frames per second of the file")
         one.add_argument("--lossless", action="store_true", help="keep every bit (does not play in browsers)")
         one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
@@ -228,11 +249,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--clips", type=int, default=240, help="of each kind (default 240)")
     one.add_argument("--kinds", default="single", help="of single,paraphrase,two,wall (default single)")
     one.add_argument(
-        "--cfg-interval", type=_share, default=(0.0, 1.0), metavar="LOW-HIGH", help="levels that are guided"
+        "--cfg-interval", type=_levels, default=(0.0, 1.0), metavar="LOW-HIGH", help="levels that are guided"
     )
     one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--out", type=Path, help="write the scores to this .json")
+    one.add_argument("--overwrite", action="store_true", help="replace --out and --sheet instead of numbering them")
     return top
 
 

@@ -60,6 +60,7 @@ class VAEConfig(_Config):
     def _check_shortcuts(self) -> None:
         """The shortcuts fold and unfold channels, so the widths of neighbouring levels must divide."""
         factors = [2 ** (time + 2 * space) for space, time in zip(self.space_down, self.time_down, strict=True)]
+        _require(self.widths[-2] % self.widths[-1] == 0, "widths: the last level cannot be wider than the one before")
         for i, factor in enumerate(factors):
             above, width = self.widths[max(i - 1, 0)], self.widths[i]
             _require(above * factor % width == 0, f"widths: {above} x {factor} does not divide into {width}")
@@ -117,7 +118,7 @@ class DiTConfig(_Config):
 
 
 @dataclass(frozen=True)
-class ClipConfig(_Config):
+class SamplingDefaults(_Config):
     """What a checkpoint was trained to make, and how it is best sampled."""
 
     width: int = 128  # pixels

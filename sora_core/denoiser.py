@@ -50,6 +50,6 @@ class Denoiser:
         if task is None or bool((task.strength == 1).all()):
             return denoise(x, self._velocity(x, sigma * TIMESTEPS, now), now)
         level = task.level(now).expand(x.shape[0], -1, -1, -1, -1)
-        tokens = map_to_tokens(level, Grid.of(tuple(x.shape[2:]), self.dit.cfg.patch))
+        tokens = map_to_tokens(level, Grid.of(tuple(x.shape[2:]), self.dit.config.patch))
         v = self._velocity(task.enter(x, now), tokens * TIMESTEPS, now)
         return task.leave(denoise(x, v, now), now)

@@ -164,7 +164,7 @@ class DiT(nn.Module):
     ) -> None:
         super().__init__()
         factory = {"device": device, "dtype": dtype}
-        self.cfg = cfg
+        self.config = cfg
         linear = operations.Linear
         self.patch_embedding = operations.Conv3d(cfg.in_dim, cfg.dim, cfg.patch, stride=cfg.patch, **factory)
         self.text_embedding = nn.Sequential(
@@ -186,7 +186,7 @@ class DiT(nn.Module):
             elif name.startswith("head.head") or name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif name.endswith("modulation"):
-                nn.init.normal_(parameter, std=self.cfg.dim**-0.5, generator=generator)
+                nn.init.normal_(parameter, std=self.config.dim**-0.5, generator=generator)
             elif parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter.flatten(1), generator=generator)
 
@@ -195,11 +195,11 @@ class DiT(nn.Module):
 
         The text is zero-padded before its projection and attention over it is not masked, as the public weights expect.
         """
-        if context.ndim != 3 or context.shape[2] != self.cfg.text_dim:
-            raise ValueError(f"text of shape {tuple(context.shape)}: this model reads (B, S, {self.cfg.text_dim})")
-        if context.shape[1] > self.cfg.text_len:
-            raise ValueError(f"text of {context.shape[1]} tokens: this model reads at most {self.cfg.text_len}")
-        context = F.pad(context, (0, 0, 0, self.cfg.text_len - context.shape[1]))
+        if context.ndim != 3 or context.shape[2] != self.config.text_dim:
+            raise ValueError(f"text of shape {tuple(context.shape)}: this model reads (B, S, {self.config.text_dim})")
+        if context.shape[1] > self.config.text_len:
+            raise ValueError(f"text of {context.shape[1]} tokens: this model reads at most {self.config.text_len}")
+        context = F.pad(context, (0, 0, 0, self.config.text_len - context.shape[1]))
         context = self.text_embedding(context)  # B S D
         pairs = [block.cross_attn.key_value(context) for block in self.blocks]
         return TextKV(tuple(k.contiguous() for k, _ in pairs), tuple(v.contiguous() for _, v in pairs))
@@ -211,18 +211,18 @@ class DiT(nn.Module):
             distinct, index = timestep, torch.arange(timestep.shape[0], device=timestep.device)[:, None]
         else:
             raise ValueError(f"timestep of shape {tuple(timestep.shape)}: expected (B,) or (B, {grid.length})")
-        embedding = self.time_embedding(sinusoid(distinct, self.cfg.freq_dim).to(dtype))  # U D
-        projection = self.time_projection(embedding).unflatten(1, (6, self.cfg.dim))
+        embedding = self.time_embedding(sinusoid(distinct, self.config.freq_dim).to(dtype))  # U D
+        projection = self.time_projection(embedding).unflatten(1, (6, self.config.dim))
         return Levels(embedding.float(), projection.float(), index)
 
     def forward(self, x: Tensor, timestep: Tensor, text: Tensor | TextKV) -> Tensor:
         """Velocity (B, out_dim, T, H, W) of latents (B, in_dim, T, H, W) at timesteps (B,) or (B, L), given a text
         (B, S, text_dim) or its prepared keys and values."""
-        grid = Grid.of(tuple(x.shape[2:]), self.cfg.patch)
+        grid = Grid.of(tuple(x.shape[2:]), self.config.patch)
         if not isinstance(text, TextKV):
             text = self.prepare_text(text)
         levels = self._levels(timestep, grid, x.dtype)
-        positions = rotary_table((grid.t, grid.h, grid.w), self.cfg.head_dim, x.device)
+        positions = rotary_table((grid.t, grid.h, grid.w), self.config.head_dim, x.device)
         x = self.patch_embedding(x).flatten(2).transpose(1, 2)  # B L D
         for block, k, v in zip(self.blocks, text.keys, text.values, strict=True):
             x = block(x, levels, positions, (k, v))

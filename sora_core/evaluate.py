@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .pipeline import Pipeline, frames_to_video
+from .pipeline import Pipeline, frames_to_video, psnr
 from .world import BACKGROUNDS, Scene, render, sample_scene
 from .world.captions import canonical, paraphrase
 from .world.score import analyse_two, analyse_wall, score
@@ -71,7 +71,7 @@ def vae_psnr(pipeline: Pipeline, clips: int, frames: int, height: int, width: in
     for _ in range(clips):
         video = frames_to_video(render(sample_scene(rng, width / height, split="held_out"), frames, height, width))
         again = pipeline.model.vae.decode(pipeline.model.vae.encode(video))
-        values.append(-10 * math.log10(float(((video - again) / 2).square().mean())))
+        values.append(psnr(video, again))
     return float(np.mean(values))
 
 
@@ -106,9 +106,14 @@ def evaluate(
     """
     if unknown := sorted(set(kinds) - set(KINDS)):
         raise ValueError(f"kind {unknown[0]!r} is not known; use {', '.join(KINDS)}")
-    config = pipeline.model.clip
-    width, height, frames = width or config.width, height or config.height, frames or config.frames
-    config.check(width, height, frames, pipeline.model.vae.cfg.time_factor)
+    for name, value, least in (("clips", clips, 2), ("batch", batch, 1)):
+        if value < least:
+            raise ValueError(f"{name} is {value}: it has to be at least {least}")
+    config = pipeline.model.defaults
+    width = config.width if width is None else width
+    height = config.height if height is None else height
+    frames = config.frames if frames is None else frames
+    config.check(width, height, frames, pipeline.model.vae.config.time_factor)
     shape = pipeline.model.vae.latent_shape(frames, height, width)
     out: dict[str, Any] = {}
     for kind in kinds:

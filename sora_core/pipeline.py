@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,12 @@ def frames_to_video(frames: Tensor) -> Tensor:
 
 def video_to_frames(video: Tensor) -> Tensor:
     """Video (1, 3, T, H, W) in -1..1 to frames (T, H, W, 3) in 0..1."""
-    return rearrange(video, "1 c t h w -> t h w c").add(1).div(2)
+    return rearrange(video, "1 c t h w -> t h w c").add(1).div_(2)
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """PSNR in dB of two videos in -1..1."""
+    return float(-10 * torch.log10(((a - b) / 2).square().mean()))
 
 
 class Pipeline:
@@ -41,7 +47,7 @@ class Pipeline:
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> Tensor:
         """Texts to features (B, S, D). An empty text is the unconditional one."""
-        ids = tokenize(self.model.tokenizer, texts, self.model.text.cfg.max_tokens)
+        ids = tokenize(self.model.tokenizer, texts, self.model.text.config.max_tokens)
         return self.model.text(ids)
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -74,14 +80,19 @@ class Pipeline:
         known, strength: latents to start from (B, z, T, H, W), and how far each place may leave them (B, 1, T, H, W)
         in 0..1; see `flow`. Without them everything is made from noise.
         """
-        clip, dit = self.model.clip, self.model.dit
-        solver = clip.solver if solver is None else solver
+        defaults, dit = self.model.defaults, self.model.dit
+        solver = defaults.solver if solver is None else solver
         if solver not in SAMPLERS:
             raise ValueError(f"solver {solver!r} is not known; use one of {', '.join(SAMPLERS)}")
+        if any(not 0 <= seed < 2**63 for seed in seeds):
+            raise ValueError(f"seed {next(s for s in seeds if not 0 <= s < 2**63)}: seeds run from 0 to 2**63 - 1")
+        cfg = defaults.cfg if cfg is None else cfg
+        if not math.isfinite(cfg):
+            raise ValueError(f"cfg is {cfg}: it has to be a number, 1 for no guidance")
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
-        grid = Grid.of(latent_shape, dit.cfg.patch)
-        shape = (dit.cfg.in_dim, *latent_shape)
+        grid = Grid.of(latent_shape, dit.config.patch)
+        shape = (dit.config.in_dim, *latent_shape)
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
         task, start, x = None, 1.0, noise
@@ -91,17 +102,18 @@ class Pipeline:
             if known.shape != noise.shape:
                 raise ValueError(f"known latents of shape {tuple(known.shape)}: expected {tuple(noise.shape)}")
             strength = tokens_to_map(map_to_tokens(strength, grid), grid)
+            if not bool(((strength >= 0) & (strength <= 1)).all()):
+                raise ValueError("the strength map must lie in 0..1: 0 keeps a place, 1 makes it from noise")
             start = float(strength.max())
             if start == 0:
-                return known
+                return known.clone()
             task = StrengthMap(strength, known, noise)
             x = add_noise(known, noise, start) if start < 1 else noise
 
         text = dit.prepare_text(self.encode_text(prompts))
-        cfg = clip.cfg if cfg is None else cfg
         unguided = dit.prepare_text(self.encode_text([negative] * len(prompts))) if cfg != 1 else None
         denoiser = Denoiser(dit, text, unguided, cfg, cfg_interval, task)
-        sigmas = schedule(clip.steps if steps is None else steps, shift_for(grid.length, clip.shift), start)
+        sigmas = schedule(defaults.steps if steps is None else steps, shift_for(grid.length, defaults.shift), start)
         x = SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet)
         return x if task is None else task.finish(x)
 
@@ -125,11 +137,15 @@ class Pipeline:
         prompt is followed, 1 for not at all more than the model would. Raises ValueError on a size the model was not
         made for, and on an empty prompt.
         """
-        clip, vae = self.model.clip, self.model.vae
-        width, height, frames = width or clip.width, height or clip.height, clip.frames if frames is None else frames
+        defaults, vae = self.model.defaults, self.model.vae
+        width, height, frames = (
+            width or defaults.width,
+            height or defaults.height,
+            defaults.frames if frames is None else frames,
+        )
         if not prompt.strip():
             raise ValueError("the prompt is empty; say what the video should show")
-        clip.check(width, height, frames, vae.cfg.time_factor)
+        defaults.check(width, height, frames, vae.config.time_factor)
         latents = self.sample(
             [prompt], vae.latent_shape(frames, height, width), seeds=[seed], negative=negative, steps=steps, cfg=cfg,
             solver=solver, quiet=quiet,

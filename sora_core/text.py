@@ -68,7 +68,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, cfg: TextConfig) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.config = cfg
         self.token = nn.Embedding(cfg.vocab_size, cfg.dim)
         self.position = nn.Embedding(cfg.max_tokens, cfg.dim)
         self.layers = nn.ModuleList(EncoderLayer(cfg.dim, cfg.heads) for _ in range(cfg.layers))
@@ -88,8 +88,8 @@ class TextEncoder(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, ids: Tensor) -> Tensor:
-        if ids.shape[1] > self.cfg.max_tokens:
-            raise ValueError(f"{ids.shape[1]} text tokens: this encoder reads at most {self.cfg.max_tokens}")
+        if ids.shape[1] > self.config.max_tokens:
+            raise ValueError(f"{ids.shape[1]} text tokens: this encoder reads at most {self.config.max_tokens}")
         real = ids != PAD
         x = self.token(ids) + self.position.weight[: ids.shape[1]]
         for layer in self.layers:

@@ -11,7 +11,9 @@ whole gives. Structure after Wan 2.1 and 2.2 (arXiv 2503.20314); shortcuts after
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from hashlib import sha256
 
 import torch
 import torch.nn.functional as F
@@ -267,7 +269,7 @@ class VAE(nn.Module):
 
     def __init__(self, cfg: VAEConfig) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.config = cfg
         self.encoder = Encoder(cfg)
         self.quant = nn.Conv3d(2 * cfg.z_dim, 2 * cfg.z_dim, 1)
         self.post_quant = nn.Conv3d(cfg.z_dim, cfg.z_dim, 1)
@@ -277,25 +279,32 @@ class VAE(nn.Module):
 
     def moments(self, video: Tensor, stream: Stream | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, not normalised, of a clip (B, 3, T, H, W) in -1..1, or of its next piece."""
-        p = self.cfg.pixel_patch
+        p = self.config.pixel_patch
         x = rearrange(video, "b c t (h q) (w r) -> b (c r q) t h w", q=p, r=p)
         mean, logvar = self.quant(self.encoder(x, stream)).chunk(2, dim=1)
         return mean, logvar.clamp(-30.0, 20.0)
 
     def reconstruct(self, z: Tensor, stream: Stream | None = None) -> Tensor:
         """Pixels, not clamped, of latents that are not normalised, or of their next piece."""
-        p = self.cfg.pixel_patch
+        p = self.config.pixel_patch
         x = self.decoder(self.post_quant(z), stream)
         return rearrange(x, "b (c r q) t h w -> b c t (h q) (w r)", q=p, r=p)
 
     # ---- whole clips
 
+    def fingerprint(self) -> str:
+        """Tells one trained VAE's latents from another's: 16 hexadecimal digits."""
+        weight = self.encoder.conv_out.weight.detach().to("cpu", torch.float32).contiguous()
+        digest = sha256(json.dumps(self.config.to_dict()).encode())
+        digest.update(weight.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     def normalise(self, z: Tensor) -> Tensor:
         """Latents (B, z, T, H, W) to zero mean and unit variance per channel."""
-        return (z - self._statistic(self.cfg.latent_mean, z)) / self._statistic(self.cfg.latent_std, z)
+        return (z - self._statistic(self.config.latent_mean, z)) / self._statistic(self.config.latent_std, z)
 
     def denormalise(self, z: Tensor) -> Tensor:
-        return z * self._statistic(self.cfg.latent_std, z) + self._statistic(self.cfg.latent_mean, z)
+        return z * self._statistic(self.config.latent_std, z) + self._statistic(self.config.latent_mean, z)
 
     @staticmethod
     def _statistic(values: tuple[float, ...], like: Tensor) -> Tensor:
@@ -303,7 +312,7 @@ class VAE(nn.Module):
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
         """(T, H, W) of the latents of a clip. Raises ValueError that names the nearest size that fits."""
-        k, s = self.cfg.time_factor, self.cfg.space_factor
+        k, s = self.config.time_factor, self.config.space_factor
         if num_frames < 1 or (num_frames - 1) % k:
             raise ValueError(f"{num_frames} frames: the VAE takes {k}*n + 1; use {max(0, num_frames - 1) // k * k + 1}")
         for name, side in (("height", height), ("width", width)):
@@ -317,16 +326,18 @@ class VAE(nn.Module):
 
         chunk: latent frames encoded at a time. tile: side, in pixels, of the square tiles a larger frame is cut into.
         """
+        if video.ndim != 5 or video.shape[1] != 3:
+            raise ValueError(f"video of shape {tuple(video.shape)}: the VAE encodes (B, 3, T, H, W)")
         shape = self.latent_shape(*video.shape[2:])
         if tile is not None and max(video.shape[3:]) > tile:
             one = lambda part: self.encode(part, chunk=chunk)  # noqa: E731
             return blend_tiles(
-                one, video, (self.cfg.z_dim, *shape), tile, 1 / self.cfg.space_factor, self.cfg.space_factor
+                one, video, (self.config.z_dim, *shape), tile, 1 / self.config.space_factor, self.config.space_factor
             )
-        out = video.new_empty(video.shape[0], self.cfg.z_dim, *shape)
+        out = video.new_empty(video.shape[0], self.config.z_dim, *shape)
         stream: Stream = {}
         for begin, end in _pieces(shape[0], chunk):
-            k = self.cfg.time_factor
+            k = self.config.time_factor
             frames = slice(0 if begin == 0 else begin * k - k + 1, end * k - k + 1)
             out[:, :, begin:end] = self.moments(video[:, :, frames], stream)[0]
         return self.normalise(out)
@@ -345,11 +356,11 @@ class VAE(nn.Module):
         chunk: latent frames decoded at a time. tile: side, in pixels, of the tiles a larger frame is cut into.
         on_frames(done, total): called after each piece.
         """
-        if latents.ndim != 5 or latents.shape[1] != self.cfg.z_dim:
+        if latents.ndim != 5 or latents.shape[1] != self.config.z_dim:
             raise ValueError(
-                f"latents of shape {tuple(latents.shape)}: this VAE decodes (B, {self.cfg.z_dim}, T, H, W)"
+                f"latents of shape {tuple(latents.shape)}: this VAE decodes (B, {self.config.z_dim}, T, H, W)"
             )
-        k, s = self.cfg.time_factor, self.cfg.space_factor
+        k, s = self.config.time_factor, self.config.space_factor
         batch, _, length, height, width = latents.shape
         shape = (3, (length - 1) * k + 1, height * s, width * s)
         if tile is not None and max(shape[2:]) > tile:

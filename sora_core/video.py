@@ -33,6 +33,7 @@ _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")  # read thr
 _SCALING = 0x4 | 0x2000 | 0x40000  # swscale flags: bicubic, full chroma when going to RGB, accurate rounding
 _BT709 = 1  # ITU-T H.273 code point of the BT.709 primaries, transfer and matrix alike
 _THREADS = 4  # fixed, because x264's output depends on it
+METADATA_SUFFIXES = (".mp4", ".mkv", ".png")
 _MUXER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # written by containers, not by us
 
 
@@ -289,20 +290,9 @@ def write_video(
     """
     path, rate, metadata = Path(path), frame_rate(fps), dict(metadata or {})
     suffix = path.suffix.lower()
-    if suffix not in _WRITERS:
-        raise ValueError(f"cannot write {path}: the extension must be one of {', '.join(_WRITERS)}")
     _check_frames(frames, "frames")
-    length, height, width, _ = frames.shape
-    if suffix in (".mp4", ".mkv") and not lossless and (height % 2 or width % 2):
-        raise ValueError(
-            f"frames are {width}x{height}, but {suffix} needs an even width and height: crop or pad by one pixel, "
-            "set lossless, or write .webp"
-        )
-    if suffix == ".png" and length != 1:
-        raise ValueError(f"a .png holds one frame, got {length}; choose one, or write .mp4 or .webp")
-    if suffix == ".gif" and (lossless or rate > 50):
-        raise ValueError("a .gif has 256 colours and at most 50 fps; write .webp for lossless or faster clips")
-    if metadata and suffix not in (".mp4", ".mkv", ".png"):
+    check_target(path, frames.shape[:3], fps, lossless=lossless)
+    if metadata and suffix not in METADATA_SUFFIXES:
         raise ValueError(f"{suffix} keeps no metadata here; write .mp4, .mkv or .png, or leave the metadata out")
     for key, value in metadata.items():
         if not re.fullmatch(r"[a-z0-9_]+", key) or key in _MUXER_KEYS or not isinstance(value, str):
@@ -312,6 +302,24 @@ def write_video(
             )
     with _replacing(path, overwrite) as part:
         _WRITERS[suffix](part, frames, rate, lossless, metadata)
+
+
+def check_target(path: str | Path, shape: Sequence[int], fps: float | Rational, *, lossless: bool = False) -> None:
+    """Raise ValueError where frames of this shape (T, H, W) cannot go into such a file: to be called before the frames
+    are made."""
+    path, (length, height, width) = Path(path), shape
+    suffix, rate = path.suffix.lower(), frame_rate(fps)
+    if suffix not in _WRITERS:
+        raise ValueError(f"cannot write {path}: the extension must be one of {', '.join(_WRITERS)}")
+    if suffix in (".mp4", ".mkv") and not lossless and (height % 2 or width % 2):
+        raise ValueError(
+            f"frames are {width}x{height}, but {suffix} needs an even width and height: crop or pad by one pixel, "
+            "set lossless, or write .webp"
+        )
+    if suffix == ".png" and length != 1:
+        raise ValueError(f"a .png holds one frame, got {length}; choose one, or write .mp4 or .webp")
+    if suffix == ".gif" and (lossless or rate > 50):
+        raise ValueError("a .gif has 256 colours and at most 50 fps; write .webp for lossless or faster clips")
 
 
 def _check_frames(frames: Tensor, name: str) -> None:

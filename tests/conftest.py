@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sora_core.checkpoint import Model, save_checkpoint
-from sora_core.config import PRESETS, ClipConfig
+from sora_core.checkpoint import BUNDLED, Model, load_checkpoint, save_checkpoint
+from sora_core.config import PRESETS, SamplingDefaults
 from sora_core.dit import DiT
 from sora_core.pipeline import Pipeline
 from sora_core.text import TextEncoder, train_tokenizer
@@ -35,13 +35,21 @@ def tiny() -> Model:
         VAE(preset.vae),
         TextEncoder(preset.text),
         train_tokenizer(TEXTS, preset.text.vocab_size),
-        ClipConfig(width=64, height=64, frames=5, steps=3),
+        SamplingDefaults(width=64, height=64, frames=5, steps=3),
         {"recipe": "random weights"},
     )
     for seed, network in enumerate(model.networks().values()):
         randomise(network, seed)
         network.eval().requires_grad_(False)
     return model
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Model:
+    """sora-mini itself."""
+    if not BUNDLED.exists():
+        pytest.skip("NO BUNDLED MODEL: sora_core/weights/sora-mini.safetensors is missing")
+    return load_checkpoint()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sora_core.checkpoint import BUNDLED, Model, load_checkpoint, read_metadata, save_checkpoint
-from sora_core.config import PRESETS, ClipConfig, DiTConfig, TextConfig, VAEConfig
+from sora_core.config import PRESETS, DiTConfig, SamplingDefaults, TextConfig, VAEConfig
 from sora_core.pipeline import Pipeline
 
 
@@ -21,8 +21,8 @@ def test_round_trip_is_exact(tiny: Model, tiny_file: Path) -> None:
     for name, network in tiny.networks().items():
         state = again.networks()[name].state_dict()
         assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
-        assert again.networks()[name].cfg == network.cfg
-    assert (again.clip, again.provenance) == (tiny.clip, tiny.provenance)
+        assert again.networks()[name].config == network.config
+    assert (again.defaults, again.provenance) == (tiny.defaults, tiny.provenance)
     assert again.tokenizer.to_str() == tiny.tokenizer.to_str()
     prompt = ["a red circle"]
     made = [Pipeline(m).sample(prompt, (2, 4, 4), seeds=[0]) for m in (tiny, again)]
@@ -49,10 +49,9 @@ def test_configs_survive_json(config: DiTConfig | VAEConfig | TextConfig) -> Non
     assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-def test_bundled_file_is_small_and_tells_where_it_comes_from() -> None:
+def test_bundled_file_is_small_and_tells_where_it_comes_from(bundled: Model) -> None:
     assert BUNDLED.stat().st_size <= 48e6
-    info = read_metadata(BUNDLED)
-    assert info["provenance"] and info["scores"]
+    assert bundled.provenance and bundled.scores
 
 
 def rewrite(source: Path, target: Path, edit) -> Path:
@@ -76,6 +75,10 @@ def rewrite(source: Path, target: Path, edit) -> Path:
             lambda t, m: m.update(config=m["config"].replace('"ffn_dim"', '"ffn_size"')),
             "DiTConfig has no setting ffn_size",
         ),
+        (lambda t, m: m.pop("config"), "its metadata lacks config"),
+        (lambda t, m: m.update(scores="{"), "its metadata lacks scores or garbles it"),
+        (lambda t, m: m.update(tokenizer="{}"), "its tokenizer cannot be read"),
+        (lambda t, m: m.update(config='{"dit": {}}'), "its config does not fit this version"),
     ],
 )
 def test_damaged_checkpoints_are_named(tiny_file: Path, tmp_path: Path, edit, message: str) -> None:
@@ -125,7 +128,7 @@ def test_truncated_missing_and_pickled_files_are_refused(tiny_file: Path, tmp_pa
 )
 def test_sizes_a_model_does_not_make_are_named(size: tuple[int, int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ClipConfig().check(*size, time_factor=4)
+        SamplingDefaults().check(*size, time_factor=4)
 
 
 def test_every_size_in_the_promised_range_is_accepted() -> None:
@@ -133,4 +136,4 @@ def test_every_size_in_the_promised_range_is_accepted() -> None:
         for height in range(64, 257, 16):
             if max(width, height) <= 2 * min(width, height):
                 for frames in range(1, 34, 4):
-                    ClipConfig().check(width, height, frames, time_factor=4)
+                    SamplingDefaults().check(width, height, frames, time_factor=4)

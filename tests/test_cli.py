@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from sora_core.checkpoint import Model
 from sora_core.cli import main
 from sora_core.pipeline import Pipeline
 from sora_core.video import read_metadata, read_video, write_video
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PROMPT = "a red circle moves left on a sky background"
 
 
-def test_a_prompt_becomes_a_video_that_shows_it(tmp_path: Path) -> None:
+def test_a_prompt_becomes_a_video_that_shows_it(bundled: Model, tmp_path: Path) -> None:
     """The README's command: the default clip of the bundled model."""
     out = tmp_path / "clip.mp4"
     command = [sys.executable, "-m", "sora_core", "generate", PROMPT, "--out", str(out)]
@@ -75,12 +77,16 @@ def test_prompts_may_hold_anything(tiny_file: Path, tmp_path: Path) -> None:
         ((PROMPT, "--size", "100x64"), "width 100"),
         ((PROMPT, "--frames", "6"), "6 frames: this model makes 4\\*n \\+ 1.*the nearest is 5"),
         (("  ",), "the prompt is empty"),
-        ((PROMPT, "--steps", "-1"), "steps is -1"),
+        ((PROMPT, "--steps", "0"), "steps is 0"),
+        ((PROMPT, "--cfg", "nan"), "cfg is nan"),
+        ((PROMPT, "--seed", str(2**64)), "seeds run from 0"),
         ((PROMPT, "--fps", "0"), "fps"),
         ((PROMPT, "--model", "nowhere.safetensors"), "nowhere.safetensors does not exist"),
         ((PROMPT, "--out", "nowhere/clip.mp4"), "the folder nowhere does not exist"),
-        ((PROMPT, "--out", "clip.exe"), "the ending says the kind of file"),
-        ((PROMPT, "--out", "clip.png"), "a .png holds one frame"),
+        ((PROMPT, "--out", "clip.exe"), "the extension must be one of .mp4"),
+        ((PROMPT, "--out", "clip.PNG"), "a .png holds one frame"),
+        ((PROMPT, "--out", "clip.gif", "--fps", "60"), "at most 50 fps"),
+        ((PROMPT, "--sheet", "sheet.jpg"), "has to end in .png"),
     ],
 )
 def test_errors_are_one_line_that_says_what_to_do(
@@ -97,12 +103,14 @@ def test_errors_are_one_line_that_says_what_to_do(
 def test_a_broken_video_is_refused(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
     assert main(["encode", str(tmp_path / "broken.mp4"), "--model", str(tiny_file)]) == 1
-    assert "broken.mp4" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert re.search(r"broken.mp4.*(cannot|not a video)", error) and error.count("\n") == 1
 
 
-def test_encode_and_decode_bring_a_clip_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scene = scene_of("square", "blue", "moves right", "sand", rng=np.random.default_rng(0))
-    frames = render(scene, 9, 128, 128)
+def test_encode_and_decode_bring_a_clip_back(
+    bundled: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = render(scene_of("square", "blue", "moves right", "sand", rng=np.random.default_rng(0)), 9, 128, 128)
     write_video(tmp_path / "in.mp4", frames, 24)
     assert main(["encode", str(tmp_path / "in.mp4")]) == 0
     assert main(["decode", str(tmp_path / "in.safetensors"), "--out", str(tmp_path / "out.mp4")]) == 0
@@ -110,23 +118,59 @@ def test_encode_and_decode_bring_a_clip_back(tmp_path: Path, capsys: pytest.Capt
     assert again.fps == 24
     assert -10 * torch.log10((again.frames - frames).square().mean()) > 24
 
-    write_video(tmp_path / "odd.mp4", render(scene, 10, 90, 90), 24)
-    assert main(["encode", str(tmp_path / "odd.mp4")]) == 1
+
+def test_encode_says_what_fits(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, model = str(tmp_path / "odd.mp4"), ["--model", str(tiny_file)]
+    write_video(clip, torch.rand(10, 90, 90, 3), 24)
+    assert main(["encode", clip, *model]) == 1
     assert "10 frames: the VAE takes 4*n + 1; use 9 (--frames cuts the clip" in capsys.readouterr().err
-    assert main(["encode", str(tmp_path / "odd.mp4"), "--frames", "9", "--size", "96x96"]) == 0
+    assert main(["encode", clip, *model, "--frames", "9", "--size", "90x96"]) == 1
+    assert "width 90: the VAE takes multiples of 8; use 88" in capsys.readouterr().err
+    assert main(["encode", clip, *model, "--frames", "9", "--size", "96x96"]) == 0
+    assert main(["decode", str(tmp_path / "odd.safetensors"), *model]) == 0
+    assert read_video(tmp_path / "odd-2.mp4").frames.shape == (9, 96, 96, 3)
 
 
-def test_decode_refuses_other_files(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["decode", str(tiny_file), "--out", str(tmp_path / "x.mp4")]) == 1
-    assert "holds no latents" in capsys.readouterr().err
+def test_decode_refuses_other_files(
+    tiny: Model, tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = {"format": "sora_core/latents/1", "fps": "12", "vae": tiny.vae.fingerprint()}
+    good = {"latents": torch.zeros(1, 4, 2, 8, 8)}
+    cases = {
+        "holds no latents": (good, {}),
+        "latents of another VAE": (good, metadata | {"vae": "0"}),
+        "no file of latents, or a damaged one": (good, {"format": metadata["format"], "vae": metadata["vae"]}),
+        "expected finite latents": ({"latents": torch.zeros(2, 4, 2, 8, 8)}, metadata),
+        "this VAE decodes": ({"latents": torch.zeros(1, 16, 2, 8, 8)}, metadata),
+    }
+    for message, (tensors, notes) in cases.items():
+        save_file(tensors, tmp_path / "x.safetensors", notes)
+        assert main(["decode", str(tmp_path / "x.safetensors"), "--model", str(tiny_file)]) == 1
+        assert message in capsys.readouterr().err
+    (tmp_path / "x.safetensors").write_bytes(b"cut")
+    assert main(["decode", str(tmp_path / "x.safetensors"), "--model", str(tiny_file)]) == 1
+    assert "no file of latents, or a damaged one" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.mp4"))
 
 
 def test_info_tells_config_provenance_and_scores(tiny_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["info"]) == 0
+    assert main(["info", "--model", str(tiny_file)]) == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("dit:", "vae:", "text:", "million parameters", "provenance", "scores"))
+    assert all(word in shown for word in ("dit:", "vae:", "text:", "million parameters", "random weights", "scores"))
     assert main(["info", "--json", "--model", str(tiny_file)]) == 0
     assert json.loads(capsys.readouterr().out)["config"]["dit"]["dim"] == 48
+
+
+def test_evaluate_writes_scores_and_a_sheet(
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--clips", "2", "--steps", "1", "--out", str(tmp_path / "s.json"), "--sheet", str(tmp_path / "s.png")]
+    assert main(["evaluate", "--model", str(tiny_file), *words]) == 0
+    assert "single, held out: all" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "s.json").read_text())) == {"prompts", "vae_psnr_db"}
+    assert len(read_video(tmp_path / "s.png").frames) == 1
+    assert main(["evaluate", "--model", str(tiny_file), "--out", str(tmp_path / "none" / "s.json")]) == 1
+    assert "does not exist; make it first" in capsys.readouterr().err
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +178,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["generate", "--help"])
     assert stop.value.code == 0 and "--size WxH" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
-        main(["generate", PROMPT, "--size", "big"])
+        main(["generate", PROMPT, "--size", "0x64"])
     assert stop.value.code == 2 and "write WIDTHxHEIGHT" in capsys.readouterr().err
 
 

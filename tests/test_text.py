@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sora_core.checkpoint import Model, load_checkpoint
+from sora_core.checkpoint import Model
 from sora_core.pipeline import Pipeline
 from sora_core.text import END, PAD, tokenize
+from sora_core.world.captions import corpus
 
 
 @pytest.mark.parametrize(
@@ -43,9 +44,6 @@ def test_order_of_words_matters(pipeline: Pipeline) -> None:
     assert not torch.allclose(a, b)
 
 
-def test_captions_of_the_world_fit_the_bundled_encoder() -> None:
-    from sora_core.world.captions import corpus
-
-    model = load_checkpoint()
-    lengths = [len(model.tokenizer.encode(text).ids) for text in corpus(1000, seed=9)]
-    assert max(lengths) <= model.text.cfg.max_tokens == model.dit.cfg.text_len
+def test_captions_of_the_world_fit_the_bundled_encoder(bundled: Model) -> None:
+    lengths = [len(bundled.tokenizer.encode(text).ids) for text in corpus(1000, seed=9)]
+    assert max(lengths) <= bundled.text.config.max_tokens == bundled.dit.config.text_len

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sora_core.checkpoint import Model, load_checkpoint
+from sora_core.checkpoint import Model
 from sora_core.config import PRESETS, VAEConfig
-from sora_core.pipeline import frames_to_video
+from sora_core.pipeline import frames_to_video, psnr
 from sora_core.tiling import tile_starts
 from sora_core.vae import VAE
 from sora_core.world import render, sample_scene
@@ -54,14 +54,14 @@ def test_a_frame_leaves_earlier_latents_and_pixels_untouched(vae: VAE, frame: in
     after = before.clone()
     after[:, :, frame] = -after[:, :, frame]
     a, b = vae.encode(before, chunk=99), vae.encode(after, chunk=99)
-    first = (frame - 1) // vae.cfg.time_factor + 1  # the latent frame that covers it
+    first = (frame - 1) // vae.config.time_factor + 1  # the latent frame that covers it
     assert torch.equal(a[:, :, :first], b[:, :, :first])
     assert not torch.allclose(a[:, :, first], b[:, :, first])
 
     changed = a.clone()
     changed[:, :, first] += 1
     x, y = vae.decode(a, chunk=99), vae.decode(changed, chunk=99)
-    begin = (first - 1) * vae.cfg.time_factor + 1
+    begin = (first - 1) * vae.config.time_factor + 1
     assert torch.equal(x[:, :, :begin], y[:, :, :begin])
     assert not torch.allclose(x[:, :, begin:], y[:, :, begin:])
 
@@ -95,14 +95,17 @@ def test_inputs_are_left_alone(vae: VAE) -> None:
 
 
 def test_working_memory_is_flat_in_the_number_of_frames() -> None:
-    """Peak of live tensors while decoding, beyond input and output, does not grow with the clip."""
+    """Peak of live tensors, beyond input and output, does not grow with the clip."""
     torch.manual_seed(0)
     vae = VAE(SMALL_WAN["mini"]).eval()
-    peaks = []
+    decoding, encoding = [], []
     for length in (6, 24):
-        latents = torch.randn(1, 4, length, 8, 8)
-        peaks.append(_peak(lambda latents=latents: vae.decode(latents)) - 4 * 3 * (4 * length - 3) * 64 * 64)
-    assert peaks[1] < 1.1 * peaks[0]
+        frames = 4 * length - 3
+        latents, video = torch.randn(1, 4, length, 8, 8), torch.rand(1, 3, frames, 64, 64)
+        decoding.append(_peak(lambda latents=latents: vae.decode(latents)) - 4 * 3 * frames * 64 * 64)
+        encoding.append(_peak(lambda video=video: vae.encode(video)) - 4 * 4 * length * 8 * 8)
+    assert decoding[1] < 1.1 * decoding[0]
+    assert encoding[1] < 1.1 * encoding[0]
 
 
 def _peak(run) -> int:
@@ -118,19 +121,15 @@ def _peak(run) -> int:
     return peak
 
 
-def test_tiles_blend_without_a_seam() -> None:
+def test_tiles_blend_without_a_seam(bundled: Model) -> None:
     """On the bundled VAE and a frame of many things, tiled and whole differ by less than its own error."""
-    vae = load_checkpoint().vae
+    vae = bundled.vae
     rng = np.random.default_rng(0)
     rows = [torch.cat([render(sample_scene(rng), 5, 96, 96) for _ in range(3)], dim=2) for _ in range(2)]
     video = frames_to_video(torch.cat(rows, dim=1))  # 1 3 5 192 288
     whole = vae.encode(video)
     assert psnr(vae.decode(vae.encode(video, tile=128)), vae.decode(whole)) > 40
     assert psnr(vae.decode(whole, tile=128), vae.decode(whole)) > 45
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    return float(-10 * torch.log10(((a - b) / 2).square().mean()))
 
 
 @pytest.mark.parametrize(("size", "tile", "overlap", "multiple"), [(100, 40, 8, 1), (64, 64, 16, 8), (200, 64, 16, 8)])

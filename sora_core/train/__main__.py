@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,18 +21,19 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from ..checkpoint import Model, save_checkpoint
-from ..config import PRESETS, ClipConfig, VAEConfig
+from ..config import PRESETS, SamplingDefaults, VAEConfig
 from ..text import train_tokenizer
 from ..vae import VAE
 from ..world.captions import corpus
 from .dit import DiTTraining, Trainee, train_dit
 from .latents import Bucket, fill_bucket
-from .run import Run
 from .vae import VAETraining, train_vae
 
 
 def save_vae(path: Path, vae: VAE) -> None:
-    save_file(vae.state_dict(), path, {"config": json.dumps(vae.cfg.to_dict())})
+    partial = path.with_suffix(".partial")
+    save_file(vae.state_dict(), partial, {"config": json.dumps(vae.config.to_dict())})
+    os.replace(partial, path)
 
 
 def load_vae(path: Path) -> VAE:
@@ -45,7 +48,9 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        train_tokenizer(corpus(40_000, seed=0), vocab_size).save(str(path))
+        partial = path.with_suffix(".partial")
+        train_tokenizer(corpus(40_000, seed=0), vocab_size).save(str(partial))
+        os.replace(partial, path)
     return Tokenizer.from_file(str(path))
 
 
@@ -61,7 +66,7 @@ def latents(args: argparse.Namespace) -> None:
 def dit(args: argparse.Namespace) -> None:
     preset = PRESETS[args.preset]
     if preset.text is None:
-        raise SystemExit(f"preset {args.preset} has no text encoder of its own to train")
+        raise ValueError(f"preset {args.preset} has no text encoder of its own to train")
     settings = _given(args, "steps", "tokens", "learning_rate", "seed", "muon", "shift")
     if args.mix:
         settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
@@ -72,15 +77,15 @@ def dit(args: argparse.Namespace) -> None:
 def pack(args: argparse.Namespace) -> None:
     preset = PRESETS[args.preset]
     assert preset.text is not None
-    state = Run(args.run, json.loads((args.run / "settings.json").read_text())).load()
-    if state is None:
-        raise SystemExit(f"{args.run} holds no state yet")
+    if not (args.run / "state.pt").exists():
+        raise ValueError(f"{args.run} holds no state yet; train first")
+    state = torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)
     trainee = Trainee(preset.dit, preset.text, tokenizer_of(args.run, preset.text.vocab_size))
     trainee.load_state_dict(state["average"])
-    clip = replace(ClipConfig(), **json.loads(args.clip))
-    provenance = json.loads(args.provenance.read_text()) if args.provenance else {}
-    scores = json.loads(args.scores.read_text()) if args.scores else {}
-    model = Model(trainee.dit, load_vae(args.vae), trainee.text, trainee.tokenizer, clip, provenance, scores)
+    defaults = replace(SamplingDefaults(), **json.loads(args.defaults))
+    provenance = json.loads(args.provenance.read_text(encoding="utf-8")) if args.provenance else {}
+    scores = json.loads(args.scores.read_text(encoding="utf-8")) if args.scores else {}
+    model = Model(trainee.dit, load_vae(args.vae), trainee.text, trainee.tokenizer, defaults, provenance, scores)
     save_checkpoint(args.out, model)
 
 
@@ -97,7 +102,7 @@ def main() -> None:
         (vae, ("run", "steps", "crop", "learning_rate")),
         (latents, ("vae", "cache", "bucket", "clips", "split")),
         (dit, ("vae", "cache", "run", "steps", "tokens", "learning_rate", "muon", "mix", "shift")),
-        (pack, ("vae", "run", "out", "clip", "provenance", "scores")),
+        (pack, ("vae", "run", "out", "defaults", "provenance", "scores")),
     ):
         one = commands.add_parser(run.__name__)
         one.set_defaults(call=run)
@@ -106,7 +111,10 @@ def main() -> None:
         for name in options:
             one.add_argument(f"--{name.replace('_', '-')}", **OPTIONS[name])
     args = top.parse_args()
-    args.call(args)
+    try:
+        args.call(args)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 OPTIONS: dict[str, dict] = {
@@ -124,7 +132,7 @@ OPTIONS: dict[str, dict] = {
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
     "clips": {"type": int, "required": True, "help": "how many at least"},
     "split": {"default": "train", "choices": ["train", "held_out"]},
-    "clip": {"default": "{}", "help": "settings of ClipConfig, as JSON"},
+    "defaults": {"default": "{}", "help": "settings of SamplingDefaults, as JSON"},
     "provenance": {"type": Path, "help": "JSON file with how the model was made"},
     "scores": {"type": Path, "help": "JSON file written by `evaluate --out`"},
 }

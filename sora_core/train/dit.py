@@ -8,7 +8,7 @@ frames, a block of space) at level 0, or give every latent frame a level of its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..checkpoint import Model
-from ..config import ClipConfig, DiTConfig, TextConfig
+from ..config import DiTConfig, TextConfig
 from ..dit import DiT
 from ..flow import TIMESTEPS, add_noise, flow_loss, shift_for, training_levels
 from ..patches import Grid, map_to_tokens
@@ -28,7 +28,7 @@ from ..video import contact_sheet
 from ..world import Scene
 from ..world.captions import canonical, draw_caption
 from .latents import Bucket, read_bucket
-from .run import Average, Optimizers, Run, clip_gradients, learning_rate
+from .run import Run, Training, fit
 
 PROMPTS = (
     "a red circle moves left on a sky background",
@@ -43,21 +43,17 @@ PROMPTS = (
 
 
 @dataclass(frozen=True)
-class DiTTraining:
-    steps: int = 20_000
+class DiTTraining(Training):
+    learning_rate: float = 1.2e-3
+    muon: bool = False
+    save_every: int = 250
+    validate_every: int = 250
+    sheet_every: int = 2000
     tokens: int = 1280  # a batch is as many clips of its bucket as give about this many tokens
     mix: tuple[tuple[str, float], ...] = (("17x64x64", 1.0),)  # buckets and how often each is drawn
-    learning_rate: float = 1.6e-3
-    muon: bool = False  # for the blocks' matrices, instead of AdamW
-    average: float = 0.999
     shift: float = 5.0  # at 80 tokens
     conditioned: float = 0.25  # share of samples with kept patches
     independent: float = 0.1  # share of samples with a level per frame
-    seed: int = 0
-    log_every: int = 100
-    save_every: int = 500
-    validate_every: int = 250
-    sheet_every: int = 4000
 
 
 def draw_strengths(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
@@ -117,8 +113,8 @@ class Trainee(nn.Module):
 
     def forward(self, x0: Tensor, noise: Tensor, level: Tensor, captions: Sequence[str]) -> Tensor:
         """Loss on latents x0 (B, C, T, H, W) noised to level (B, 1, T, H, W)."""
-        context = self.text(tokenize(self.tokenizer, captions, self.text.cfg.max_tokens))
-        tokens = map_to_tokens(level, Grid.of(tuple(x0.shape[2:]), self.dit.cfg.patch))
+        context = self.text(tokenize(self.tokenizer, captions, self.text.config.max_tokens))
+        tokens = map_to_tokens(level, Grid.of(tuple(x0.shape[2:]), self.dit.config.patch))
         prediction = self.dit(add_noise(x0, noise, level), tokens * TIMESTEPS, context)
         return flow_loss(prediction, x0, noise, level)
 
@@ -148,54 +144,28 @@ def train_dit(
     cache: a latent cache with the buckets of `training.mix` and, for validation, `held_out` latents of the first.
     vae: draws sample sheets where given. stop_at: leave after this step, as a kill would.
     """
-    configs = {"dit": trainee.dit.cfg.to_dict(), "text": trainee.text.cfg.to_dict()}
-    run = Run(folder, configs | {"training": asdict(training)}, training.seed)
-    generator = torch.Generator()
-    parameters = list(trainee.parameters())
-    optimizer = Optimizers(trainee, training.learning_rate, training.muon, slow="text.")
-    average, step, norms = Average(trainee, training.average), 0, []
-    if state := run.load():
-        trainee.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.values, step, norms = state["average"], state["step"], state["norms"]
-    smooth = Trainee(trainee.dit.cfg, trainee.text.cfg, trainee.tokenizer)
-
+    networks = {"dit": trainee.dit.config.to_dict(), "text": trainee.text.config.to_dict()}
+    run = Run(folder, networks, training)
     names, weights = zip(*training.mix, strict=True)
+    shares = np.array(weights) / sum(weights)
     buckets = [read_bucket(cache, Bucket.parse(name)) for name in names]
     held_latents, held_scenes = read_bucket(cache, Bucket.parse(names[0]), "held_out")
-    held_latents, held_captions = held_latents[:32].float(), [canonical(scene) for scene in held_scenes[:32]]
+    held_latents, captions = held_latents[:32].float(), [canonical(scene) for scene in held_scenes[:32]]
+    smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer)
 
-    losses: list[float] = []
-    while step < training.steps:
-        rng = run.generator(step)
-        generator.manual_seed(int(rng.integers(2**62)))
-        latents, scenes = buckets[rng.choice(len(buckets), p=np.array(weights) / sum(weights))]
-        loss = trainee(*_draw_batch(rng, generator, training, latents, scenes, trainee.dit.cfg.patch))
-        optimizer.zero_grad()
-        loss.backward()
-        if clip_gradients(parameters, norms):
-            optimizer.step(learning_rate(step, training.steps))
-            average.update(trainee, step)
-        losses.append(float(loss.detach()))
-        step += 1
+    def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
+        latents, scenes = buckets[rng.choice(len(buckets), p=shares)]
+        return trainee(*_draw_batch(rng, generator, training, latents, scenes, trainee.dit.config.patch))
 
-        if step % training.log_every == 0:
-            run.log(step, loss=float(np.mean(losses)))
-            losses.clear()
-        if step % training.save_every == 0 or step == training.steps:
-            state = {"model": trainee.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
-            run.save(**state, step=step, norms=norms)
-        if step % training.validate_every == 0 or step == training.steps:
-            smooth.load_state_dict(average.values)
-            right = validation_loss(smooth, held_latents, held_captions)
-            wrong = validation_loss(smooth, held_latents, held_captions[1:] + held_captions[:1])
-            run.log(step, validation=right, text_gain=wrong - right)  # a model that does not read gains nothing
+    def validate(step: int, average: dict[str, Tensor]) -> None:
+        smooth.load_state_dict(average)
+        right = validation_loss(smooth, held_latents, captions)
+        wrong = validation_loss(smooth, held_latents, captions[1:] + captions[:1])
+        run.log(step, validation=right, text_gain=wrong - right)  # a model that does not read gains nothing
         if vae is not None and (step % training.sheet_every == 0 or step == training.steps):
-            draw_sheet(smooth, vae, Bucket.parse(names[-1]), training.shift, run.folder / "samples" / f"{step:06d}.png")
-        if step == stop_at:
-            break
+            draw_sheet(smooth, vae, Bucket.parse(names[0]), run.samples / f"{step:06d}.png")
 
-    trainee.load_state_dict(average.values)
+    fit(run, trainee, loss_of, validate, slow="text.", stop_at=stop_at)
     return trainee
 
 
@@ -218,9 +188,9 @@ def _draw_batch(
     return x0, noise, level, [draw_caption(scenes[row], rng) for row in rows]
 
 
-def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, shift: float, path: Path) -> None:
+def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, path: Path) -> None:
     """Clips of fixed prompts as a contact sheet."""
-    pipeline = Pipeline(Model(trainee.dit, vae, trainee.text, trainee.tokenizer, ClipConfig(shift=shift)))
+    pipeline = Pipeline(Model(trainee.dit, vae, trainee.text, trainee.tokenizer))
     shape = vae.latent_shape(bucket.frames, bucket.height, bucket.width)
     latents = pipeline.sample(list(PROMPTS), shape, seeds=list(range(len(PROMPTS))))
     contact_sheet([pipeline.decode(z[None]) for z in latents], path, PROMPTS, overwrite=True)

@@ -17,9 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..pipeline import frames_to_video
 from ..vae import VAE
 from ..world import Scene, render, sample_scene
-from .vae import to_video
 
 PART = 250  # clips in one file
 
@@ -49,6 +49,10 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
     """Encode at least `clips` clips of a bucket into `folder`, leaving the parts that exist alone."""
     folder = Path(folder) / str(bucket)
     folder.mkdir(parents=True, exist_ok=True)
+    mark = folder.parent / "vae.txt"
+    if mark.exists() and mark.read_text(encoding="utf-8") != vae.fingerprint():
+        raise ValueError(f"{folder.parent} holds latents of another VAE; choose another folder")
+    mark.write_text(vae.fingerprint(), encoding="utf-8")
     for part in range(-(-clips // PART)):
         path = folder / f"{split}-{part:04d}.safetensors"
         if path.exists():
@@ -58,7 +62,9 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
         encoded = []
         for begin in range(0, PART, 10):
             batch = [render(s, bucket.frames, bucket.height, bucket.width) for s in scenes[begin : begin + 10]]
-            encoded.append(vae.encode(torch.stack([to_video(frames) for frames in batch]), chunk=bucket.frames).half())
+            encoded.append(
+                vae.encode(torch.cat([frames_to_video(frames) for frames in batch]), chunk=bucket.frames).half()
+            )
         partial = path.with_suffix(".partial")
         save_file({"latents": torch.cat(encoded)}, partial, {"scenes": json.dumps([s.to_dict() for s in scenes])})
         os.replace(partial, path)

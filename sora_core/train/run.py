@@ -5,8 +5,7 @@
     run/state.pt        weights, optimizer, averaged weights, step: all that is needed to go on
     run/samples/        sheets as PNG
 
-Every random number of step n comes from `generator(n)`, so a run that was killed and goes on draws the same numbers as
-one that was not.
+The loop is `fit`; what is trained, and on what, stands in `vae` and `dit`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +25,41 @@ from torch import Tensor, nn
 from .muon import Muon
 
 
+@dataclass(frozen=True)
+class Training:
+    """What every run is told."""
+
+    steps: int = 10_000  # may be moved when a run goes on
+    learning_rate: float = 1e-3
+    muon: bool = True  # Muon for kernels and matrices, instead of AdamW for everything
+    average: float = 0.999  # decay of the averaged weights, which are the result
+    seed: int = 0
+    log_every: int = 100
+    save_every: int = 200
+    validate_every: int = 500
+
+
 class Run:
     """Folder of one training run."""
 
-    def __init__(self, folder: Path | str, settings: dict[str, Any], seed: int = 0) -> None:
-        self.folder = Path(folder)
-        self.seed = seed
-        (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-        (self.folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
-        self._started = time.monotonic()
-
-    def generator(self, step: int) -> np.random.Generator:
-        """Random numbers of one step; also seeds torch generators of that step."""
-        return np.random.default_rng((self.seed, step))
+    def __init__(self, folder: Path | str, networks: dict[str, Any], training: Training) -> None:
+        """networks: configs of what is trained. Raises ValueError where the folder holds a run of other networks."""
+        self.folder, self.training = Path(folder), training
+        self.samples = self.folder / "samples"
+        self.samples.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "settings.json"
+        text = json.dumps({"networks": networks, "training": asdict(training)}, indent=2) + "\n"
+        if path.exists() and json.loads(path.read_text(encoding="utf-8"))["networks"] != json.loads(text)["networks"]:
+            raise ValueError(f"{folder} holds a run of another network; choose another folder")
+        path.write_text(text, encoding="utf-8")
+        self._begin = time.monotonic()
 
     def log(self, step: int, **values: Any) -> None:
         """Append a line to the log and print it."""
-        line = {"step": step, "seconds": round(time.monotonic() - self._started, 1)} | {
+        line = {"step": step, "seconds": round(time.monotonic() - self._begin, 1)} | {
             k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()
         }
-        with (self.folder / "log.jsonl").open("a") as file:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print("  ".join(f"{k} {v}" for k, v in line.items()), flush=True)
 
@@ -54,9 +70,69 @@ class Run:
         os.replace(partial, self.folder / "state.pt")
 
     def load(self) -> dict[str, Any] | None:
-        """The last saved state, or None at the start of a run."""
-        path = self.folder / "state.pt"
-        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        """The last saved state, or None at the start of a run. The log goes back to that step, too."""
+        path, log = self.folder / "state.pt", self.folder / "log.jsonl"
+        if not path.exists():
+            log.unlink(missing_ok=True)
+            return None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if log.exists():
+            lines = [line for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+            kept = [line for line in lines if json.loads(line)["step"] <= state["step"]]
+            log.write_text("".join(kept), encoding="utf-8")
+            if kept:
+                self._begin -= json.loads(kept[-1])["seconds"]
+        return state
+
+
+def fit(
+    run: Run,
+    module: nn.Module,
+    loss_of: Callable[[np.random.Generator, torch.Generator], Tensor],
+    validate: Callable[[int, dict[str, Tensor]], None],
+    slow: str | None = None,
+    stop_at: int | None = None,
+) -> None:
+    """Train a module, or go on with its run; leaves the averaged weights in it.
+
+    loss_of(rng, generator) draws a batch and gives its loss. Both generators are seeded from the step, so a run that
+    was killed draws what one that was not does. validate(step, averaged weights) looks at the result so far. slow:
+    parameters whose names begin so go at a tenth of the rate. stop_at: leave after this step, as a kill would.
+    """
+    training = run.training
+    parameters = list(module.parameters())
+    optimizer = Optimizers(module, training.learning_rate, training.muon, slow)
+    average, step = Average(module, training.average), 0
+    norms: list[float] = []  # of the last gradients
+    losses: list[float] = []  # since the last line of the log
+    if state := run.load():
+        module.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average.values, step, norms, losses = state["average"], state["step"], state["norms"], state["losses"]
+    generator = torch.Generator()
+    while step < training.steps:
+        rng = np.random.default_rng((training.seed, step))
+        generator.manual_seed(int(rng.integers(2**62)))
+        loss = loss_of(rng, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        if clip_gradients(parameters, norms):
+            optimizer.step(learning_rate(step, training.steps))
+            average.update(module, step)
+        losses.append(float(loss.detach()))
+        step += 1
+        last = step == training.steps
+        if step % training.log_every == 0:
+            run.log(step, loss=float(np.mean(losses)))
+            losses.clear()
+        if step % training.validate_every == 0 or last:
+            validate(step, average.values)
+        if step % training.save_every == 0 or last:
+            state = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
+            run.save(**state, step=step, norms=norms, losses=losses)
+        if step == stop_at:
+            break
+    module.load_state_dict(average.values)
 
 
 class Average:

@@ -1,0 +1,48 @@
+"""Laws of the folder tree: imports run one way, and nothing needs a host to be imported."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "latent_preview", "nodes", "server"}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_the_core_imports_neither_host_nor_nodes() -> None:
+    files = list((ROOT / "sora_core").rglob("*.py"))
+    assert len(files) > 15
+    for path in files:
+        assert not imports(path) & HOST, path
+
+
+def test_the_pack_is_imported_without_a_host() -> None:
+    spec = importlib.util.spec_from_file_location("pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    assert spec is not None and spec.loader is not None
+    pack = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pack)
+    assert callable(pack.comfy_entrypoint) and (ROOT / pack.WEB_DIRECTORY).is_dir()
+
+
+def test_generating_imports_neither_training_nor_world() -> None:
+    code = "import sys, sora_core.cli; print([m for m in sys.modules if m.startswith(('sora_core.train', 'sora_core.world'))])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_torch_is_never_asked_for() -> None:
+    names = (ROOT / "requirements.txt").read_text(encoding="utf-8").lower().split()
+    assert not any(name.startswith("torch") for name in names)
