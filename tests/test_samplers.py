@@ -224,7 +224,7 @@ def test_errors_name_the_setting(pipeline: Pipeline) -> None:
         pipeline.sample(PROMPT, SHAPE, seeds=[0], known=known(pipeline))
     with pytest.raises(ValueError, match="expected \\(B, 1, 3, 4, 4\\)"):
         pipeline.sample(PROMPT, SHAPE, seeds=[0], known=known(pipeline), strength=torch.ones(1, 1, 3, 2, 2))
-    with pytest.raises(ValueError, match="strength map must lie in 0..1"):
+    with pytest.raises(ValueError, match=r"strength map must lie in 0..1"):
         pipeline.sample(PROMPT, SHAPE, seeds=[0], known=known(pipeline), strength=torch.full((1, 1, *SHAPE), 1.5))
     with pytest.raises(ValueError, match="seed -1: seeds run from 0"):
         pipeline.sample(PROMPT, SHAPE, seeds=[-1])
