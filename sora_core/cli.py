@@ -72,6 +72,7 @@ def generate(args: argparse.Namespace) -> None:
         "seed": args.seed,
         "steps": _given(args.steps, defaults.steps),
         "cfg": _given(args.cfg, defaults.cfg),
+        "cfg_interval": _given(args.cfg_interval, defaults.cfg_interval),
         "solver": _given(args.solver, defaults.solver),
         "negative": args.negative,
     }
@@ -202,8 +203,9 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: object, help_text: str) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=help_text, description=help_text)
+    def command(name: str, run: object, help_text: str, example: str) -> argparse.ArgumentParser:
+        epilog = f"example: python -m sora_core {name} {example}"
+        one = commands.add_parser(name, help=help_text, description=help_text, epilog=epilog)
         one.set_defaults(run=run)
         one.add_argument("--model", type=Path, default=BUNDLED, help="a checkpoint (default: the bundled sora-mini)")
         return one
@@ -214,6 +216,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--seed", type=int, default=0, help="same seed, same machine: same video (default 0)")
         one.add_argument("--steps", type=int, help="steps of the solver")
         one.add_argument("--cfg", type=float, help="how strongly the prompt is followed; 1 switches guidance off")
+        one.add_argument("--cfg-interval", type=_levels, metavar="LOW-HIGH", help="levels of noise that are guided")
         one.add_argument("--solver", choices=list(SAMPLERS), help="how the steps are taken")
 
     def writing(one: argparse.ArgumentParser, default: Path | None) -> None:
@@ -222,14 +225,21 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--lossless", action="store_true", help="keep every bit (does not play in browsers)")
         one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
 
-    one = command("generate", generate, "Make a video, or with --frames 1 an image, from a text.")
+    one = command(
+        "generate",
+        generate,
+        "Make a video, or with --frames 1 an image, from a text.",
+        '"a yellow star spins on a night background" --size 192x128 --seed 3 --out star.mp4',
+    )
     one.add_argument("prompt", help="what the video should show")
     sampling(one)
     one.add_argument("--negative", default="", help="what it should not show")
     one.add_argument("--sheet", type=Path, help="also write eight of its frames side by side to this .png")
     writing(one, Path("clip.mp4"))
 
-    one = command("encode", encode, "Turn a video into latents, in a .safetensors file.")
+    one = command(
+        "encode", encode, "Turn a video into latents, in a .safetensors file.", "holiday.mp4 --frames 49 --size 192x128"
+    )
     one.add_argument("video", type=Path)
     one.add_argument("--out", type=Path, help="default: beside the video")
     one.add_argument("--size", type=_size, metavar="WxH", help="resize to this before encoding")
@@ -237,20 +247,26 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--fps", type=float, help="resample to this rate first")
     one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
 
-    one = command("decode", decode, "Turn latents made by `encode` back into a video.")
+    one = command(
+        "decode", decode, "Turn latents made by `encode` back into a video.", "holiday.safetensors --out again.mp4"
+    )
     one.add_argument("latents", type=Path)
     writing(one, None)
 
-    one = command("info", info, "Show a checkpoint's config, parameters, provenance and scores.")
+    one = command(
+        "info", info, "Show a checkpoint's config, parameters, provenance and scores.", "--model mine.safetensors"
+    )
     one.add_argument("--json", action="store_true", help="as JSON")
 
-    one = command("evaluate", evaluate, "Score a model on the procedural world it was trained in.")
+    one = command(
+        "evaluate",
+        evaluate,
+        "Score a model on the procedural world it was trained in.",
+        "--clips 48 --kinds single,two --sheet clips.png --out scores.json",
+    )
     sampling(one)
     one.add_argument("--clips", type=int, default=240, help="of each kind (default 240)")
     one.add_argument("--kinds", default="single", help="of single,paraphrase,two,wall (default single)")
-    one.add_argument(
-        "--cfg-interval", type=_levels, default=(0.0, 1.0), metavar="LOW-HIGH", help="levels that are guided"
-    )
     one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--out", type=Path, help="write the scores to this .json")

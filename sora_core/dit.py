@@ -68,9 +68,9 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 def sinusoid(timestep: Tensor, dim: int) -> Tensor:
     """Embedding (U, dim) of timesteps (U,): cosines, then sines."""
-    rates = torch.exp(-torch.arange(dim // 2, device=timestep.device).double() * (9.210340371976184 / (dim // 2)))
-    angles = timestep.double()[:, None] * rates
-    return torch.cat([angles.cos(), angles.sin()], dim=-1).float()
+    rates = 10_000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
+    angles = timestep.to("cpu", torch.float64)[:, None] * rates  # not every device has doubles
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).float().to(timestep.device)
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

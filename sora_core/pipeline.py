@@ -68,7 +68,7 @@ class Pipeline:
         negative: str = "",
         steps: int | None = None,
         cfg: float | None = None,
-        cfg_interval: tuple[float, float] = (0.0, 1.0),
+        cfg_interval: tuple[float, float] | None = None,
         solver: str | None = None,
         known: Tensor | None = None,
         strength: Tensor | None = None,
@@ -112,7 +112,8 @@ class Pipeline:
 
         text = dit.prepare_text(self.encode_text(prompts))
         unguided = dit.prepare_text(self.encode_text([negative] * len(prompts))) if cfg != 1 else None
-        denoiser = Denoiser(dit, text, unguided, cfg, cfg_interval, task)
+        interval = defaults.cfg_interval if cfg_interval is None else cfg_interval
+        denoiser = Denoiser(dit, text, unguided, cfg, interval, task)
         sigmas = schedule(defaults.steps if steps is None else steps, shift_for(grid.length, defaults.shift), start)
         x = SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet)
         return x if task is None else task.finish(x)
@@ -128,6 +129,7 @@ class Pipeline:
         negative: str = "",
         steps: int | None = None,
         cfg: float | None = None,
+        cfg_interval: tuple[float, float] | None = None,
         solver: str | None = None,
         quiet: bool = True,
     ) -> Tensor:
@@ -148,6 +150,6 @@ class Pipeline:
         defaults.check(width, height, frames, vae.config.time_factor)
         latents = self.sample(
             [prompt], vae.latent_shape(frames, height, width), seeds=[seed], negative=negative, steps=steps, cfg=cfg,
-            solver=solver, quiet=quiet,
+            cfg_interval=cfg_interval, solver=solver, quiet=quiet,
         )  # fmt: skip
         return self.decode(latents)
