@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import ComfyExtension, io
+from .empty import SoraEmptyVideo
+from .host import ComfyExtension, io
+from .load import SoraLoadModel
+from .patches import SoraPatchify, SoraPatchStrength, SoraUnpatchify, SoraViewPatches
+from .sampler import SoraSampler
+from .text import SoraTextEncode
+from .vae import SoraVAEDecode, SoraVAEEncode
+from .world import SoraWorldClip
 
-NODES: list[type[io.ComfyNode]] = []
+NODES: list[type[io.ComfyNode]] = [
+    SoraLoadModel,
+    SoraTextEncode,
+    SoraEmptyVideo,
+    SoraSampler,
+    SoraVAEEncode,
+    SoraVAEDecode,
+    SoraPatchify,
+    SoraUnpatchify,
+    SoraPatchStrength,
+    SoraViewPatches,
+    SoraWorldClip,
+]
 
 
 class SoraExtension(ComfyExtension):

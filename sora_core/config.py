@@ -21,7 +21,11 @@ class _Config:
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - known):
             raise ValueError(f"{cls.__name__} has no setting {', '.join(unknown)}; it was written by another version")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return cls(**{k: _frozen(v) for k, v in values.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _require(condition: bool, message: str) -> None:
@@ -46,6 +50,9 @@ class VAEConfig(_Config):
     middle_attention: bool = False
     latent_mean: tuple[float, ...] = (0.0,) * 16  # per channel; latents handed out are normalised with these
     latent_std: tuple[float, ...] = (1.0,) * 16
+    latent_rgb: tuple[
+        tuple[float, ...], ...
+    ] = ()  # red, green, blue in -1..1 per channel, then their bias; for previews
 
     def __post_init__(self) -> None:
         transitions = len(self.widths) - 1
@@ -54,6 +61,7 @@ class VAEConfig(_Config):
         _require(len(self.time_down) == transitions, f"time_down needs {transitions} entries, one per transition")
         _require(len(self.latent_mean) == self.z_dim, f"latent_mean needs {self.z_dim} entries, one per channel")
         _require(len(self.latent_std) == self.z_dim, f"latent_std needs {self.z_dim} entries, one per channel")
+        _require(len(self.latent_rgb) in (0, self.z_dim + 1), f"latent_rgb needs no rows or {self.z_dim + 1}")
         if self.shortcut:
             self._check_shortcuts()
 

@@ -119,7 +119,7 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.empty(1, 6, cfg.dim, **factory))
 
     def forward(self, x: Tensor, levels: Levels, positions: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
-        tables = (levels.projection + self.modulation.float()).unbind(1)
+        tables = (levels.projection + self.modulation.to(levels.projection)).unbind(1)
         shift1, scale1, gate1, shift2, scale2, gate2 = (levels.rows(table).to(x.dtype) for table in tables)
 
         h = _modulate(F.layer_norm(x, (self.dim,), eps=self.eps), shift1, scale1)
@@ -144,7 +144,7 @@ class Head(nn.Module):
         self.modulation = nn.Parameter(torch.empty(1, 2, cfg.dim, **factory))
 
     def forward(self, x: Tensor, levels: Levels) -> Tensor:
-        shift, scale = (levels.embedding[:, None] + self.modulation.float()).unbind(1)
+        shift, scale = (levels.embedding[:, None] + self.modulation.to(levels.embedding)).unbind(1)
         x = F.layer_norm(x, (self.dim,), eps=self.eps)
         return self.head(_modulate(x, levels.rows(shift).to(x.dtype), levels.rows(scale).to(x.dtype)))
 

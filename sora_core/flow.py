@@ -64,6 +64,7 @@ class StrengthMap:
     strength: Tensor
     known: Tensor
     noise: Tensor
+    per_token: bool = True  # False for a model that takes one level for the whole clip
 
     def waiting(self, sigma: Tensor | float) -> Tensor:
         """Places that the falling level has not reached yet: these rest at their own level."""
@@ -74,8 +75,10 @@ class StrengthMap:
         return self.strength.clamp(max=float(sigma))
 
     def enter(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """What the network sees: waiting places show the known latents noised to their strength."""
-        return torch.where(self.waiting(sigma), add_noise(self.known, self.noise, self.strength), x)
+        """What the network sees: waiting places show the known latents noised to their strength, or, to a model that
+        takes one level, to sigma (replacement, as in RePaint, arXiv 2201.09865)."""
+        level = self.strength if self.per_token else sigma
+        return torch.where(self.waiting(sigma), add_noise(self.known, self.noise, level), x)
 
     def leave(self, denoised: Tensor, sigma: Tensor | float) -> Tensor:
         """What the sampler sees: waiting places are known. So their trajectory is the straight path from noise to

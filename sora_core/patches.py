@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
@@ -70,3 +71,29 @@ def tokens_to_map(strength: Tensor, grid: Grid) -> Tensor:
     """One strength per token (B, L) to a map (B, 1, T, H, W) that is constant in every patch."""
     p, q, r = grid.patch
     return repeat(strength, "b (t h w) -> b 1 (t p) (h q) (w r)", t=grid.t, h=grid.h, w=grid.w, p=p, q=q, r=r)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A clip as the transformer sees it: tokens (B, L, pt*ph*pw*C), their grid, and a strength (B, L) in 0..1 each."""
+
+    tokens: Tensor
+    grid: Grid
+    strength: Tensor
+
+
+def to_patches(latents: Tensor, strength: Tensor | float, patch: tuple[int, int, int]) -> Patches:
+    """Cut latents (B, C, T, H, W) and their strength map (B or 1, 1, T, H, W), or one strength for all."""
+    if latents.ndim != 5:
+        raise ValueError(f"latents of shape {tuple(latents.shape)}: patches are cut from a video's (B, C, T, H, W)")
+    tokens, grid = patchify(latents, patch)
+    if isinstance(strength, Tensor):
+        per_token = map_to_tokens(strength, grid).expand(tokens.shape[0], -1)
+    else:
+        per_token = torch.full(tokens.shape[:2], float(strength))
+    return Patches(tokens, grid, per_token)
+
+
+def from_patches(patches: Patches) -> tuple[Tensor, Tensor]:
+    """Latents (B, C, T, H, W) and their strength map (B, 1, T, H, W). Inverse of `to_patches`."""
+    return unpatchify(patches.tokens, patches.grid), tokens_to_map(patches.strength, patches.grid)

@@ -295,7 +295,8 @@ class VAE(nn.Module):
     def fingerprint(self) -> str:
         """Tells one trained VAE's latents from another's: 16 hexadecimal digits."""
         weight = self.encoder.conv_out.weight.detach().to("cpu", torch.float32).contiguous()
-        digest = sha256(json.dumps(self.config.to_dict()).encode())
+        config = {key: value for key, value in self.config.to_dict().items() if key != "latent_rgb"}
+        digest = sha256(json.dumps(config).encode())
         digest.update(weight.numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -305,6 +306,10 @@ class VAE(nn.Module):
 
     def denormalise(self, z: Tensor) -> Tensor:
         return z * self._statistic(self.config.latent_std, z) + self._statistic(self.config.latent_mean, z)
+
+    def _near(self, x: Tensor) -> Tensor:
+        """On the device and in the precision of the weights."""
+        return x.to(self.quant.weight)
 
     @staticmethod
     def _statistic(values: tuple[float, ...], like: Tensor) -> Tensor:
@@ -321,10 +326,19 @@ class VAE(nn.Module):
         return (num_frames - 1) // k + 1, height // s, width // s
 
     @torch.no_grad()
-    def encode(self, video: Tensor, *, chunk: int = 4, tile: int | None = None) -> Tensor:
+    def encode(
+        self,
+        video: Tensor,
+        *,
+        chunk: int = 4,
+        tile: int | None = None,
+        on_frames: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
         """Clip (B, 3, T, H, W) in -1..1 to normalised latents (B, z, T', H', W').
 
-        chunk: latent frames encoded at a time. tile: side, in pixels, of the square tiles a larger frame is cut into.
+        The clip stays on its device; pieces of it go to where the weights are. chunk: latent frames encoded at a time.
+        tile: side, in pixels, of the square tiles a larger frame is cut into. on_frames(done, total): called after
+        each piece.
         """
         if video.ndim != 5 or video.shape[1] != 3:
             raise ValueError(f"video of shape {tuple(video.shape)}: the VAE encodes (B, 3, T, H, W)")
@@ -339,7 +353,9 @@ class VAE(nn.Module):
         for begin, end in _pieces(shape[0], chunk):
             k = self.config.time_factor
             frames = slice(0 if begin == 0 else begin * k - k + 1, end * k - k + 1)
-            out[:, :, begin:end] = self.moments(video[:, :, frames], stream)[0]
+            out[:, :, begin:end] = self.moments(self._near(video[:, :, frames]), stream)[0]
+            if on_frames is not None:
+                on_frames(frames.stop, video.shape[2])
         return self.normalise(out)
 
     @torch.no_grad()
@@ -353,8 +369,9 @@ class VAE(nn.Module):
     ) -> Tensor:
         """Normalised latents (B, z, T', H', W') to a clip (B, 3, T, H, W) clamped to -1..1.
 
-        chunk: latent frames decoded at a time. tile: side, in pixels, of the tiles a larger frame is cut into.
-        on_frames(done, total): called after each piece.
+        The clip stays on the latents' device; pieces of it go to where the weights are. chunk: latent frames decoded at
+        a time. tile: side, in pixels, of the tiles a larger frame is cut into. on_frames(done, total): called after
+        each piece.
         """
         if latents.ndim != 5 or latents.shape[1] != self.config.z_dim:
             raise ValueError(
@@ -371,7 +388,7 @@ class VAE(nn.Module):
         z = self.denormalise(latents)
         for begin, end in _pieces(length, chunk):
             frames = slice(0 if begin == 0 else begin * k - k + 1, end * k - k + 1)
-            out[:, :, frames] = self.reconstruct(z[:, :, begin:end], stream)
+            out[:, :, frames] = self.reconstruct(self._near(z[:, :, begin:end]), stream)
             if on_frames is not None:
                 on_frames(frames.stop, shape[1])
         return out.clamp_(-1, 1)

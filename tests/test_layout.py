@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,19 @@ def test_the_core_imports_neither_host_nor_nodes() -> None:
     assert len(files) > 15
     for path in files:
         assert not imports(path) & HOST, path
+
+
+def test_only_one_module_touches_the_host() -> None:
+    files = [path for path in (ROOT / "nodes").glob("*.py") if path.name != "host.py"]
+    assert len(files) > 5
+    for path in files:
+        assert not imports(path) & HOST, path
+
+
+def test_every_node_has_a_help_page() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nodes").glob("*.py"))
+    ids = set(re.findall(r'node_id="(\w+)"', source))
+    assert ids and ids == {path.stem for path in (ROOT / "web" / "docs").glob("*.md")}
 
 
 def test_the_pack_is_imported_without_a_host() -> None:

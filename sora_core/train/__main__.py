@@ -67,7 +67,7 @@ def dit(args: argparse.Namespace) -> None:
     preset = PRESETS[args.preset]
     if preset.text is None:
         raise ValueError(f"preset {args.preset} has no text encoder of its own to train")
-    settings = _given(args, "steps", "tokens", "learning_rate", "seed", "muon", "shift")
+    settings = _given(args, "steps", "tokens", "learning_rate", "seed", "muon", "shift", "conditioned", "independent")
     if args.mix:
         settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
     trainee = Trainee(preset.dit, preset.text, tokenizer_of(args.run, preset.text.vocab_size), args.seed or 0)
@@ -101,7 +101,22 @@ def main() -> None:
     for run, options in (
         (vae, ("run", "steps", "crop", "learning_rate")),
         (latents, ("vae", "cache", "bucket", "clips", "split")),
-        (dit, ("vae", "cache", "run", "steps", "tokens", "learning_rate", "muon", "mix", "shift")),
+        (
+            dit,
+            (
+                "vae",
+                "cache",
+                "run",
+                "steps",
+                "tokens",
+                "learning_rate",
+                "muon",
+                "mix",
+                "shift",
+                "conditioned",
+                "independent",
+            ),
+        ),
         (pack, ("vae", "run", "out", "defaults", "provenance", "scores")),
     ):
         one = commands.add_parser(run.__name__)
@@ -128,10 +143,16 @@ OPTIONS: dict[str, dict] = {
     "learning_rate": {"type": float},
     "shift": {"type": float, "help": "of the levels, at 80 tokens"},
     "muon": {"action": "store_true", "default": None, "help": "Muon for the matrices"},
-    "mix": {"nargs": "+", "metavar": "BUCKET=WEIGHT", "help": "buckets and how often each is drawn"},
+    "mix": {
+        "nargs": "+",
+        "metavar": "BUCKET=WEIGHT",
+        "help": "buckets and how often each is drawn, as in 17x64x64=0.7 1x128x128:plain=0.3",
+    },
+    "conditioned": {"type": float, "help": "share of samples with kept patches"},
+    "independent": {"type": float, "help": "share of samples with a level per frame"},
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
     "clips": {"type": int, "required": True, "help": "how many at least"},
-    "split": {"default": "train", "choices": ["train", "held_out"]},
+    "split": {"default": "train", "choices": ["train", "plain", "held_out"], "help": "which scenes"},
     "defaults": {"default": "{}", "help": "settings of SamplingDefaults, as JSON"},
     "provenance": {"type": Path, "help": "JSON file with how the model was made"},
     "scores": {"type": Path, "help": "JSON file written by `evaluate --out`"},

@@ -50,7 +50,7 @@ class DiTTraining(Training):
     validate_every: int = 250
     sheet_every: int = 2000
     tokens: int = 1280  # a batch is as many clips of its bucket as give about this many tokens
-    mix: tuple[tuple[str, float], ...] = (("17x64x64", 1.0),)  # buckets and how often each is drawn
+    mix: tuple[tuple[str, float], ...] = (("17x64x64", 1.0),)  # buckets[:split] and how often each is drawn
     shift: float = 5.0  # at 80 tokens
     conditioned: float = 0.25  # share of samples with kept patches
     independent: float = 0.1  # share of samples with a level per frame
@@ -148,8 +148,10 @@ def train_dit(
     run = Run(folder, networks, training)
     names, weights = zip(*training.mix, strict=True)
     shares = np.array(weights) / sum(weights)
-    buckets = [read_bucket(cache, Bucket.parse(name)) for name in names]
-    held_latents, held_scenes = read_bucket(cache, Bucket.parse(names[0]), "held_out")
+    parts = [name.partition(":") for name in names]
+    buckets = [read_bucket(cache, Bucket.parse(size), split or "train") for size, _, split in parts]
+    first = Bucket.parse(parts[0][0])
+    held_latents, held_scenes = read_bucket(cache, first, "held_out")
     held_latents, captions = held_latents[:32].float(), [canonical(scene) for scene in held_scenes[:32]]
     smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer)
 
@@ -163,7 +165,7 @@ def train_dit(
         wrong = validation_loss(smooth, held_latents, captions[1:] + captions[:1])
         run.log(step, validation=right, text_gain=wrong - right)  # a model that does not read gains nothing
         if vae is not None and (step % training.sheet_every == 0 or step == training.steps):
-            draw_sheet(smooth, vae, Bucket.parse(names[0]), run.samples / f"{step:06d}.png")
+            draw_sheet(smooth, vae, first, run.samples / f"{step:06d}.png")
 
     fit(run, trainee, loss_of, validate, slow="text.", stop_at=stop_at)
     return trainee

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -48,9 +49,22 @@ def random_crop(rng: np.random.Generator, frames: int, crop: int) -> Tensor:
 
 @torch.no_grad()
 def measure_latents(vae: VAE, clips: list[Tensor]) -> VAEConfig:
-    """Config with the per-channel mean and deviation of the clips' latents."""
-    z = torch.cat([rearrange(vae.moments(clip[None])[0], "b c t h w -> c (b t h w)") for clip in clips], dim=1)
-    return replace(vae.config, latent_mean=tuple(z.mean(1).tolist()), latent_std=tuple(z.std(1).tolist()))
+    """Config with what is measured on the clips' latents: mean and deviation per channel, and the linear map that
+    comes nearest to the pixels, for previews."""
+    z = torch.cat([rearrange(vae.moments(clip[None])[0], "b c t h w -> (b t h w) c") for clip in clips])
+    mean, std = z.mean(0), z.std(0)
+    colours = torch.cat([_mean_colours(clip, vae.config) for clip in clips])
+    inputs = torch.cat([(z - mean) / std, torch.ones(len(z), 1)], dim=1)
+    rgb = torch.linalg.lstsq(inputs.double(), colours.double()).solution
+    table = tuple(tuple(round(x, 4) for x in row) for row in rgb.tolist())
+    return replace(vae.config, latent_mean=tuple(mean.tolist()), latent_std=tuple(std.tolist()), latent_rgb=table)
+
+
+def _mean_colours(clip: Tensor, config: VAEConfig) -> Tensor:
+    """Mean colour (T * H * W, 3) of the pixels that each latent of a clip (3, T, H, W) stands for."""
+    small = F.avg_pool2d(clip.transpose(0, 1), config.space_factor)
+    later = small[1:].unflatten(0, (-1, config.time_factor)).mean(1) if len(small) > 1 else small[1:]
+    return rearrange(torch.cat([small[:1], later]), "t c h w -> (t h w) c")
 
 
 def train_vae(

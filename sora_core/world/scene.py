@@ -217,14 +217,15 @@ def scene_of(
 def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "train") -> Scene:
     """Draw a scene for frames of aspect ratio width / height.
 
-    split: "train" (70% one object, 20% two, 10% behind the wall, never a held-out combination), "any" (the same
-    without that restriction) or "held_out" (one object of a held-out combination).
+    split: "train" (70% one object, 20% two, 10% behind the wall, never a held-out combination), "plain" (of these, one
+    object in the plain style on a plain background: where training begins), "any" (also held-out combinations) or
+    "held_out" (one object of a held-out combination).
     """
-    if split not in ("train", "held_out", "any"):
-        raise ValueError(f"split must be train, held_out or any, got {split!r}")
-    kind = 0.0 if split == "held_out" else rng.random()
-    background = _pick(rng, _ALL_BACKGROUNDS)
-    style = _pick(rng, STYLES, _STYLE_WEIGHTS)
+    if split not in ("train", "plain", "held_out", "any"):
+        raise ValueError(f"split must be train, plain, held_out or any, got {split!r}")
+    kind = 0.0 if split in ("plain", "held_out") else rng.random()
+    background = _pick(rng, tuple(BACKGROUNDS) if split == "plain" else _ALL_BACKGROUNDS)
+    style = "plain" if split == "plain" else _pick(rng, STYLES, _STYLE_WEIGHTS)
     if 0.7 <= kind < 0.9:
         return _sample_two(rng, aspect, split, background, style)
     half_width, half_height = extents(aspect)

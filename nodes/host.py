@@ -1,0 +1,441 @@
+"""The only module that touches ComfyUI: our networks as its MODEL, CLIP and VAE, its sampling with our solvers,
+progress, cancelling, previews and folders.
+
+Written against hosts 0.3.64 to 0.8.0; nothing of the host is patched.
+"""
+
+from __future__ import annotations
+
+import base64
+import io as bytes_io
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import comfy.sd
+import comfy.supported_models_base
+import comfy.utils
+import folder_paths
+import latent_preview
+import torch
+from comfy_api.latest import ComfyExtension, io
+from PIL import Image
+from server import PromptServer
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from ..sora_core.checkpoint import BUNDLED, Model
+from ..sora_core.config import DiTConfig, SamplingDefaults, TextConfig
+from ..sora_core.dit import DiT
+from ..sora_core.flow import TIMESTEPS, StrengthMap, schedule, shift_for
+from ..sora_core.patches import Grid, map_to_tokens, tokens_to_map
+from ..sora_core.preview import latents_to_rgb
+from ..sora_core.samplers import SAMPLERS
+from ..sora_core.text import TextEncoder, tokenize
+from ..sora_core.vae import VAE
+
+__all__ = [
+    "ComfyExtension", "checkpoint_names", "checkpoint_path", "decode", "encode", "encode_text", "io",
+    "latent_layout", "sample", "to_host",
+]  # fmt: skip
+
+BUNDLED_NAME = "sora-mini (bundled)"
+LEVELS = "sora_levels"  # key in the host's transformer options: the level of every latent, (B, 1, T, H, W)
+COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
+PREVIEW_SIDE, PREVIEW_FPS = 256, 4  # pixels; latent frames a second
+
+
+# ---- folders
+
+
+def _register_folder() -> None:
+    folder_paths.add_model_folder_path("sora", os.path.join(folder_paths.models_dir, "sora"))
+    paths, _ = folder_paths.folder_names_and_paths["sora"]
+    folder_paths.folder_names_and_paths["sora"] = (paths, {".safetensors"})  # an empty set would list every file
+
+
+_register_folder()
+
+
+def checkpoint_names() -> list[str]:
+    """The bundled model, then every safetensors file under models/sora."""
+    return [BUNDLED_NAME, *folder_paths.get_filename_list("sora")]
+
+
+def checkpoint_path(name: str) -> Path:
+    """Where a checkpoint lies. Raises FileNotFoundError that says where to put it."""
+    if name == BUNDLED_NAME:
+        return BUNDLED
+    path = folder_paths.get_full_path("sora", name)
+    if path is None:
+        raise FileNotFoundError(f"checkpoint {name!r} is not in models/sora; put it there, or choose {BUNDLED_NAME!r}")
+    return Path(path)
+
+
+# ---- MODEL
+
+
+class HostDiT(DiT):
+    """The transformer under the host's calling convention."""
+
+    def __init__(self, config: DiTConfig, dtype: torch.dtype, device: Any = None, operations: Any = None) -> None:
+        super().__init__(config, operations, device=device, dtype=dtype)
+        self.dtype = dtype
+
+    def forward(
+        self, x: Tensor, timestep: Tensor, context: Tensor, transformer_options: dict[str, Any], **_: Any
+    ) -> Tensor:
+        wrappers = comfy.patcher_extension.get_all_wrappers(
+            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, transformer_options
+        )
+        run = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        return run.execute(x, timestep, context, transformer_options)
+
+    def _forward(
+        self, x: Tensor, timestep: Tensor, context: Tensor, transformer_options: dict[str, Any], **_: Any
+    ) -> Tensor:
+        levels = transformer_options.get(LEVELS)
+        if levels is not None:
+            tokens = map_to_tokens(levels, Grid.of(tuple(x.shape[2:]), self.config.patch)) * TIMESTEPS
+            timestep = tokens.repeat(x.shape[0] // tokens.shape[0], 1).to(timestep)
+        return super().forward(x, timestep, context)
+
+
+class HostModel(comfy.model_base.BaseModel):
+    """The transformer with what the host must know to sample from it."""
+
+    def __init__(self, config: HostConfig, device: Any) -> None:
+        super().__init__(config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostDiT)
+        self.defaults = config.defaults
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        out = super().extra_conds(**kwargs)
+        if (mask := kwargs.get("denoise_mask")) is not None:
+            out["denoise_mask"] = comfy.conds.CONDRegular(mask[:, :1])
+        return out
+
+    def process_timestep(self, timestep: Tensor, denoise_mask: Tensor | None = None, **_: Any) -> Tensor:
+        """The host mixes clean latents into x where its mask is below 1, so the level there is the mask times sigma."""
+        if denoise_mask is None:
+            return timestep
+        grid = Grid.of(tuple(denoise_mask.shape[2:]), self.diffusion_model.config.patch)
+        return map_to_tokens(denoise_mask, grid) * timestep[:, None]
+
+    def scale_latent_inpaint(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, **_: Any) -> Tensor:
+        """Kept latents stay clean: the network reads them at timestep 0."""
+        return latent_image
+
+    def memory_required(self, input_shape: list[int], cond_shapes: dict[str, Any] | None = None) -> float:
+        """Bytes of activations: the widest moment of a block, all clips at once."""
+        config: DiTConfig = self.diffusion_model.config
+        dtype = self.manual_cast_dtype or self.get_dtype()
+        tokens = input_shape[0] * math.prod(input_shape[2:]) / math.prod(config.patch)
+        width = 8 * config.dim + 2 * config.ffn_dim
+        return tokens * width * comfy.model_management.dtype_size(dtype)
+
+
+class HostConfig(comfy.supported_models_base.BASE):
+    """What the host's model base reads."""
+
+    unet_extra_config: dict[str, Any] = {}  # noqa: RUF012 - as in the base
+    supported_inference_dtypes = COMPUTE_DTYPES
+
+    def __init__(self, model: Model) -> None:
+        super().__init__({"config": model.dit.config})
+        defaults, vae = model.defaults, model.vae.config
+        self.defaults: SamplingDefaults = defaults
+        latents = model.vae.latent_shape(defaults.frames, defaults.height, defaults.width)
+        tokens = Grid.of(latents, model.dit.config.patch).length
+        self.sampling_settings = {"shift": shift_for(tokens, defaults.shift), "multiplier": TIMESTEPS}
+        self.latent_format.latent_channels = vae.z_dim
+        self.latent_format.latent_dimensions = 3
+        if vae.latent_rgb:
+            self.latent_format.latent_rgb_factors = [list(row) for row in vae.latent_rgb[:-1]]
+            self.latent_format.latent_rgb_factors_bias = list(vae.latent_rgb[-1])
+
+
+def _model(model: Model) -> comfy.model_patcher.ModelPatcher:
+    management = comfy.model_management
+    device, offload = management.get_torch_device(), management.unet_offload_device()
+    parameters = sum(p.numel() for p in model.dit.parameters())
+    dtype = management.unet_dtype(device, parameters, COMPUTE_DTYPES)
+    config = HostConfig(model)
+    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, COMPUTE_DTYPES))
+    host = HostModel(config, management.unet_inital_load_device(parameters, dtype))
+    host.load_model_weights(model.dit.state_dict(), "")
+    return comfy.model_patcher.ModelPatcher(host, device, offload)
+
+
+# ---- CLIP
+
+
+class HostTokenizer:
+    """Text to ids under the host's calling convention. Every word has weight 1: brackets are read as they stand."""
+
+    def __init__(self, embedding_directory: str | None = None, tokenizer_data: dict[str, Any] | None = None) -> None:
+        assert tokenizer_data is not None
+        self.tokenizer: Tokenizer = tokenizer_data["tokenizer"]
+        self.max_tokens: int = tokenizer_data["max_tokens"]
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, list]:
+        ids = tokenize(self.tokenizer, [text], self.max_tokens)[0].tolist()
+        row = [(token, 1.0, i) for i, token in enumerate(ids)] if return_word_ids else [(token, 1.0) for token in ids]
+        return {"sora": [row]}
+
+    def untokenize(self, pairs: list[tuple]) -> list[tuple]:
+        return [(pair, self.tokenizer.id_to_token(pair[0])) for pair in pairs]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+
+class HostTextEncoder(nn.Module):
+    """The text encoder under the host's calling convention."""
+
+    def __init__(self, config: TextConfig, dtype: torch.dtype, device: Any, model_options: dict[str, Any]) -> None:
+        super().__init__()
+        self.encoder = TextEncoder(config).to(device)
+        self.dtypes = {torch.float32}
+
+    def set_clip_options(self, options: dict[str, Any]) -> None:
+        """There is nothing to set: no layer to stop at, no pooled output."""
+
+    def reset_clip_options(self) -> None:
+        pass
+
+    def encode_token_weights(self, tokens: dict[str, list]) -> tuple[Tensor, None]:
+        """Features (1, max_tokens, D), zero behind the text: one length for all, so that the host can batch them."""
+        ids = torch.tensor([[pair[0] for pair in row] for row in tokens["sora"]])
+        features = self.encoder(ids.to(self.encoder.token.weight.device))
+        padding = self.encoder.config.max_tokens - features.shape[1]
+        features = nn.functional.pad(features, (0, 0, 0, padding))
+        return features.to(comfy.model_management.intermediate_device()), None
+
+    def load_sd(self, state: dict[str, Tensor]) -> Any:
+        return self.encoder.load_state_dict(state)
+
+
+def _clip(model: Model) -> comfy.sd.CLIP:
+    target = comfy.supported_models_base.ClipTarget(HostTokenizer, HostTextEncoder)
+    target.params = {"config": model.text.config}
+    data = {"tokenizer": model.tokenizer, "max_tokens": model.text.config.max_tokens}
+    parameters = sum(p.numel() for p in model.text.parameters())
+    clip = comfy.sd.CLIP(target, tokenizer_data=data, parameters=parameters)
+    clip.load_sd(model.text.state_dict())
+    return clip
+
+
+def encode_text(clip: comfy.sd.CLIP, text: str) -> list:
+    """A text as CONDITIONING."""
+    if clip is None:
+        raise ValueError("clip is missing: the checkpoint that was loaded has no text encoder")
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+# ---- VAE
+
+
+def _vae(model: Model) -> comfy.sd.VAE:
+    network = model.vae
+    management = comfy.model_management
+    time, space = network.config.time_factor, network.config.space_factor
+    vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})  # gives every attribute that this host's VAE has
+    vae.first_stage_model = network
+    vae.latent_dim, vae.latent_channels, vae.output_channels = 3, network.config.z_dim, 3
+    vae.upscale_ratio = (lambda t: max(0, (t - 1) * time + 1), space, space)
+    vae.upscale_index_formula = (time, space, space)
+    vae.downscale_ratio = (lambda t: max(0, (t - 1) // time + 1), space, space)
+    vae.downscale_index_formula = (time, space, space)
+    vae.crop_input = False  # a clip that does not fit is an error that says so
+    vae.process_input = lambda frames: frames * 2 - 1
+    vae.process_output = lambda video: (video + 1) / 2
+    vae.working_dtypes = COMPUTE_DTYPES
+    vae.vae_dtype = management.vae_dtype(vae.device, COMPUTE_DTYPES)
+    network.to(vae.vae_dtype)
+    vae.patcher = comfy.model_patcher.ModelPatcher(network, vae.device, management.vae_offload_device())
+    vae.size = None
+    vae.model_size()
+    widest = max(*network.config.widths, *network.config.decoder_widths)
+    pixels = network.config.pixel_patch**2
+
+    def working(height: int, width: int, dtype: torch.dtype) -> float:
+        """Bytes of a piece of 4 latent frames at the level nearest the pixels, whatever the length of the clip."""
+        return 4 * time * height * width / pixels * widest * 4 * management.dtype_size(dtype)
+
+    vae.memory_used_encode = lambda shape, dtype: working(shape[-2], shape[-1], dtype)
+    vae.memory_used_decode = lambda shape, dtype: working(shape[-2] * space, shape[-1] * space, dtype)
+    return vae
+
+
+def encode(vae: comfy.sd.VAE, frames: Tensor) -> Tensor:
+    """Frames (T, H, W, 3 or 4) in 0..1 to latents (1, C, T', H', W')."""
+    frames = frames[..., :3]
+    network = _network(vae)
+    if network is None:
+        latents = vae.encode(frames)
+        return latents if latents.ndim == 5 else latents.movedim(0, 1)[None]
+    network.latent_shape(*frames.shape[:3])
+    progress = comfy.utils.ProgressBar(frames.shape[0])
+    video = frames.movedim(-1, 0)[None] * 2 - 1
+    memory = vae.memory_used_encode(video.shape, vae.vae_dtype)
+    comfy.model_management.load_models_gpu([vae.patcher], memory_required=memory)
+    return network.encode(video, on_frames=progress.update_absolute).float()
+
+
+def decode(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:
+    """Latents (B, C, T, H, W) to frames (B * T', H', W', 3) in 0..1, one clip after the other."""
+    network = _network(vae)
+    if network is None:
+        frames = vae.decode(latents)
+        return frames.flatten(0, 1) if frames.ndim == 5 else frames
+    if latents.ndim != 5:
+        raise ValueError(f"latents of shape {tuple(latents.shape)}: this VAE decodes video latents (B, C, T, H, W)")
+    total = len(latents) * vae.upscale_ratio[0](latents.shape[2])
+    progress = comfy.utils.ProgressBar(total)
+    memory = vae.memory_used_decode(latents.shape, vae.vae_dtype)
+    comfy.model_management.load_models_gpu([vae.patcher], memory_required=memory)
+    clips = []
+    for i, clip in enumerate(latents):
+        before = i * total // len(latents)
+        video = network.decode(
+            clip[None], on_frames=lambda done, _, b=before: progress.update_absolute(b + done, total)
+        )
+        clips.append(video[0].movedim(0, -1).add(1).div_(2))
+    return torch.cat(clips).float()
+
+
+def latent_layout(vae: comfy.sd.VAE) -> tuple[int, int]:
+    """Channels, and pixels per latent along a side, of a VAE's latents."""
+    return vae.latent_channels, vae.spacial_compression_decode()
+
+
+def _network(vae: comfy.sd.VAE) -> VAE | None:
+    """Our VAE behind the host's, or None where it is another one."""
+    vae.throw_exception_if_invalid()
+    return vae.first_stage_model if isinstance(vae.first_stage_model, VAE) else None
+
+
+def to_host(model: Model) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+    """A checkpoint's networks as the host's MODEL, CLIP and VAE."""
+    return _model(model), _clip(model), _vae(model)
+
+
+# ---- sampling
+
+
+def sample(
+    model: comfy.model_patcher.ModelPatcher,
+    positive: list,
+    negative: list,
+    latent: dict[str, Any],
+    *,
+    seed: int,
+    steps: int,
+    cfg: float,
+    solver: str,
+    node_id: str | None,
+) -> Tensor:
+    """Latents (B, C, T, H, W) sampled from a LATENT, whose noise_mask is its strength map.
+
+    A rectified-flow MODEL of any make. Ours is told the level of every token; another one gets the same semantics by
+    replacement. Raises ValueError that names what does not fit before the first step.
+    """
+    path = model.get_model_object("model_sampling")
+    if not isinstance(path, comfy.model_sampling.CONST):
+        raise ValueError("model: this sampler is for rectified-flow models (sora, Wan, LTX, ...); use KSampler instead")
+    known = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    ours = isinstance(model.model, HostModel)
+    if known.ndim != 5:
+        raise ValueError(f"latent of shape {tuple(known.shape)}: a video latent has (B, C, T, H, W)")
+    shift = float(getattr(path, "shift", 1.0))
+    if ours:
+        dit: DiTConfig = model.model.diffusion_model.config
+        if known.shape[1] != dit.in_dim:
+            raise ValueError(f"latent has {known.shape[1]} channels, this model makes {dit.in_dim}: use its own VAE")
+        grid = Grid.of(tuple(known.shape[2:]), dit.patch)
+        if "model_sampling" not in model.object_patches:  # else the artist has chosen a shift
+            shift = shift_for(grid.length, model.model.defaults.shift)
+    strength = _strength(latent, known, grid if ours else None)
+    start = 1.0 if strength is None else float(strength.max())
+    if start == 0:
+        return known.clone()
+
+    def solve(
+        wrapped: Any, x: Tensor, sigmas: Tensor, extra_args: dict, callback: Callable, disable: bool | None
+    ) -> Tensor:
+        if strength is None or bool((strength == 1).all()):
+            return SAMPLERS[solver](wrapped, x, sigmas, extra_args, callback, disable)
+        task = StrengthMap(strength.to(x), wrapped.latent_image, wrapped.noise, per_token=ours)
+
+        def denoise(x: Tensor, sigma: Tensor, model_options: dict[str, Any], **args: Any) -> Tensor:
+            now = float(sigma[0])
+            options = model_options["transformer_options"] | ({LEVELS: task.level(now)} if ours else {})
+            model_options = model_options | {"transformer_options": options}
+            return task.leave(wrapped(task.enter(x, now), sigma, model_options=model_options, **args), now)
+
+        return task.finish(SAMPLERS[solver](denoise, x, sigmas, extra_args, callback, disable))
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(seed))
+    samples = guider.sample(
+        noise, known, comfy.samplers.KSAMPLER(solve), schedule(steps, shift, start), seed=seed,
+        callback=_callback(model, steps, node_id), disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+    )  # fmt: skip
+    return samples.to(comfy.model_management.intermediate_device())
+
+
+def _strength(latent: dict[str, Any], known: Tensor, grid: Grid | None) -> Tensor | None:
+    """A LATENT's strength map (B, 1, T, H, W), constant in every patch of the grid where there is one."""
+    strength = latent.get("noise_mask")
+    if strength is None:
+        return None
+    expected = (1, *known.shape[2:])
+    if strength.ndim != 5 or tuple(strength.shape[1:]) != expected or strength.shape[0] not in (1, len(known)):
+        raise ValueError(
+            f"noise_mask of shape {tuple(strength.shape)}: a strength map has (B, {', '.join(map(str, expected))}); "
+            "set it with Sora Patch Strength, which takes a MASK"
+        )
+    strength = strength.float().clamp(0, 1).expand(len(known), -1, -1, -1, -1)
+    return strength if grid is None else tokens_to_map(map_to_tokens(strength, grid), grid)
+
+
+def _callback(model: comfy.model_patcher.ModelPatcher, steps: int, node_id: str | None) -> Callable:
+    """Progress, cancelling (the progress bar raises) and a preview of all frames after every step."""
+    progress = comfy.utils.ProgressBar(steps)
+    latent_format = model.model.latent_format
+    previews = latent_preview.get_previewer(model.load_device, latent_format) is not None
+    factors, bias = latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
+
+    def callback(step: int, denoised: Tensor, x: Tensor, total: int) -> None:
+        progress.update_absolute(step + 1, total)
+        if previews and factors and node_id is not None and PromptServer.instance is not None:
+            frames = latents_to_rgb(denoised[0], [*factors, bias or [0.0, 0.0, 0.0]])
+            event = {"node": node_id, "image": _animation(frames)}
+            PromptServer.instance.send_sync("sora.preview", event, PromptServer.instance.client_id)
+
+    return callback
+
+
+def _animation(frames: Tensor) -> str:
+    """Small frames (T, H, W, 3) as an animated WebP in a data URL."""
+    scale = max(1, PREVIEW_SIDE // max(frames.shape[1:3]))
+    size = (frames.shape[2] * scale, frames.shape[1] * scale)
+    images = [Image.fromarray(f).resize(size) for f in (frames * 255).round().byte().cpu().numpy()]
+    file = bytes_io.BytesIO()
+    images[0].save(
+        file, "webp", save_all=True, append_images=images[1:], duration=1000 // PREVIEW_FPS, loop=0, quality=80
+    )
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,63 @@
+"""The sampler that honours the strength map."""
+
+from __future__ import annotations
+
+from ..sora_core.config import SamplingDefaults
+from ..sora_core.samplers import SAMPLERS
+from . import host
+from .host import io
+
+DEFAULTS = SamplingDefaults()
+
+
+class SoraSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SoraSampler",
+            display_name="Sora Sampler",
+            category="Sora/sampling",
+            description="Denoises latents along their strength map: what is to be kept stays, what is to be made is "
+            "made from noise, and what is to be edited begins at its own level. The schedule follows the clip's size.",
+            inputs=[
+                io.Model.Input("model", tooltip="A rectified-flow video model; sora-mini or any other of the host."),
+                io.Conditioning.Input("positive", tooltip="What the clip shows."),
+                io.Conditioning.Input("negative", tooltip="What it is steered away from; the empty text as a rule."),
+                io.Latent.Input(
+                    "latent", tooltip="An empty video, or latents with a strength map; without a map all is made anew."
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
+                    tooltip="Draws the noise. Same seed, same machine, same clip.",
+                ),
+                io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=1000, tooltip="Steps of the solver."),
+                io.Float.Input(
+                    "cfg", default=DEFAULTS.cfg, min=0.0, max=100.0, step=0.1,
+                    tooltip="How strongly the positive text is followed; 1 is no guidance and takes half the time.",
+                ),
+                io.Combo.Input(
+                    "solver", options=list(SAMPLERS), default=DEFAULTS.solver,
+                    tooltip="dpmpp_2m needs the fewest steps; heun runs the model twice a step; euler is plain.",
+                ),
+            ],
+            outputs=[io.Latent.Output(tooltip="The finished latents.")],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        model: object,
+        positive: list,
+        negative: list,
+        latent: dict,
+        seed: int,
+        steps: int,
+        cfg: float,
+        solver: str,
+    ) -> io.NodeOutput:
+        samples = host.sample(
+            model, positive, negative, latent,
+            seed=seed, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id,
+        )  # fmt: skip
+        return io.NodeOutput(latent | {"samples": samples})

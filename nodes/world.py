@@ -1,0 +1,63 @@
+"""Clips of the procedural world as material: what sora-mini knows, ready to be encoded and edited."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..sora_core.world import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES, STYLES, render, scene_of
+from .empty import misfit
+from .host import io
+
+
+class SoraWorldClip(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        side = {"default": 128, "min": 16, "max": 1024, "step": 16}
+        return io.Schema(
+            node_id="SoraWorldClip",
+            display_name="Sora World Clip",
+            category="Sora/material",
+            description="Renders a clip of the procedural world that sora-mini was trained on: material to encode and "
+            "edit without a file of your own.",
+            inputs=[
+                io.Combo.Input("shape", options=list(SHAPES), tooltip="What moves."),
+                io.Combo.Input("colour", options=list(COLOURS), tooltip="Its colour."),
+                io.Combo.Input("motion", options=list(MOTIONS), tooltip="What it does over the whole clip."),
+                io.Combo.Input("background", options=[*BACKGROUNDS, *SCENES], default="sky", tooltip="Where it is."),
+                io.Combo.Input("size", options=list(SIZES), default="medium", tooltip="How large it is."),
+                io.Combo.Input("style", options=list(STYLES), tooltip="How it is drawn."),
+                io.Int.Input("width", **side, tooltip="Pixels, a multiple of 16."),
+                io.Int.Input("height", **side, tooltip="Pixels, a multiple of 16."),
+                io.Int.Input(
+                    "frames", default=17, min=1, max=1025, step=4, tooltip="Frames, 4n + 1, meant for 12 fps."
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Draws place, size and phase."),
+            ],
+            outputs=[io.Image.Output(tooltip="The frames of the clip.")],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, width: int | None = None, height: int | None = None, frames: int | None = None
+    ) -> bool | str:
+        return misfit(width, height, frames, 16) or True
+
+    @classmethod
+    def execute(
+        cls,
+        shape: str,
+        colour: str,
+        motion: str,
+        background: str,
+        size: str,
+        style: str,
+        width: int,
+        height: int,
+        frames: int,
+        seed: int,
+    ) -> io.NodeOutput:
+        if wrong := misfit(width, height, frames, 16):
+            raise ValueError(wrong)
+        rng = np.random.default_rng(seed)
+        scene = scene_of(shape, colour, motion, background, style, size, rng=rng, aspect=width / height)
+        return io.NodeOutput(render(scene, frames, height, width))

@@ -1,0 +1,400 @@
+"""The pack on a real host, through its API: every shipped workflow, the same latents as the core's own, errors that say
+what to do, cancelling, and memory."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sora_core.checkpoint import Model
+from sora_core.patches import to_patches
+from sora_core.pipeline import Pipeline, frames_to_video, psnr
+from sora_core.preview import draw_patches
+from sora_core.selection import select, set_strength
+from sora_core.video import read_video
+from sora_core.world import analyse, render, scene_of
+
+NODES = {
+    "SoraLoadModel": ("MODEL", "CLIP", "VAE"),
+    "SoraTextEncode": ("CONDITIONING",),
+    "SoraEmptyVideo": ("LATENT",),
+    "SoraSampler": ("LATENT",),
+    "SoraVAEEncode": ("LATENT",),
+    "SoraVAEDecode": ("IMAGE",),
+    "SoraPatchify": ("SORA_PATCHES",),
+    "SoraUnpatchify": ("LATENT",),
+    "SoraPatchStrength": ("SORA_PATCHES",),
+    "SoraViewPatches": ("IMAGE",),
+    "SoraWorldClip": ("IMAGE",),
+}
+
+
+def is_widget(kind: str | list[str]) -> bool:
+    return isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+
+def by_class(prompt: dict[str, Any], name: str) -> list[str]:
+    return [node for node, content in prompt.items() if content["class_type"] == name]
+
+
+def saved(server: Any, outcome: Any, node: str, folder: Path) -> Path:
+    assert outcome.error is None, outcome.error
+    files = [entry for entries in outcome.outputs[node].values() if isinstance(entries, list) for entry in entries
+             if isinstance(entry, dict)]  # fmt: skip
+    return server.view(files[0], folder)
+
+
+def with_latent_saved(prompt: dict[str, Any], source: str) -> dict[str, Any]:
+    """Only what leads to a latent, and that saved."""
+    wanted, rest = set(), [source]
+    while rest:
+        node = rest.pop()
+        wanted.add(node)
+        rest += [value[0] for value in prompt[node]["inputs"].values() if isinstance(value, list)]
+    save = {"class_type": "SaveLatent", "inputs": {"samples": [source, 0], "filename_prefix": "latent"}}
+    return {node: prompt[node] for node in prompt if node in wanted} | {"save": save}
+
+
+def latents(server: Any, prompt: dict[str, Any], source: str, folder: Path) -> torch.Tensor:
+    outcome = server.run(with_latent_saved(prompt, source))
+    assert outcome.error is None, outcome.error
+    return load_file(server.view(outcome.outputs["save"]["latents"][0], folder))["latent_tensor"]
+
+
+def test_every_node_is_there_with_its_types(server: Any) -> None:
+    info = server.get("/object_info")
+    for name, outputs in NODES.items():
+        assert tuple(info[name]["output"]) == outputs, name
+        assert info[name]["category"].startswith("Sora/")
+        required = info[name]["input"].get("required", {}) | info[name]["input"].get("optional", {})
+        for key, spec in required.items():
+            assert spec[1].get("tooltip"), f"{name}.{key} has no tooltip"
+
+
+def test_the_editor_s_widgets_are_the_host_s(server: Any, kinds: dict[str, Any]) -> None:
+    """The UI workflows store widgets by position: the builder's table must be the host's."""
+    info = server.get("/object_info")
+    for name, kind in kinds.items():
+        spec = info[name]["input"].get("required", {}) | info[name]["input"].get("optional", {})
+        inputs = {key: value[0] for key, value in spec.items() if not is_widget(value[0])}
+        assert inputs == kind.inputs, name
+        assert tuple(key for key, value in spec.items() if is_widget(value[0])) == kind.widgets, name
+        assert tuple(info[name]["output"]) == kind.outputs, name
+
+
+def test_help_pages_are_served(server: Any) -> None:
+    for name in NODES:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/extensions/any-name/docs/{name}.md") as answer:
+            text = answer.read().decode()
+        assert text.startswith("# ") and "## Inputs" in text and "## Outputs" in text, name
+
+
+# ---- the shipped workflows
+
+
+@pytest.mark.parametrize(
+    ("name", "colour", "motion", "background"),
+    [("text_to_video", "red", "moves left", "sky"), ("stock_sampler", "blue", "moves up", "sand")],
+)
+def test_a_prompt_becomes_a_video(
+    server: Any, api: Any, tmp_path: Path, name: str, colour: str, motion: str, background: str
+) -> None:
+    prompt = api(name)
+    outcome = server.run(prompt)
+    clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
+    assert clip.frames.shape == (17, 128, 128, 3) and clip.fps == 12
+    seen = analyse(clip.frames)
+    assert (seen.colour, seen.motion, seen.background) == (colour, motion, background)
+
+
+def test_a_prompt_becomes_an_image(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = api("text_to_image")
+    outcome = server.run(prompt)
+    image = read_video(saved(server, outcome, by_class(prompt, "SaveImage")[0], tmp_path))
+    assert image.frames.shape == (1, 128, 128, 3)
+    seen = analyse(image.frames)
+    assert (seen.colour, seen.background) == ("green", "sand")
+
+
+def test_the_vae_gives_back_what_it_was_given(server: Any, api: Any, tmp_path: Path, bundled: Model) -> None:
+    prompt = api("vae_roundtrip")
+    outcome = server.run(prompt)
+    clips = {
+        prompt[node]["_meta"]["title"]: read_video(saved(server, outcome, node, tmp_path))
+        for node in by_class(prompt, "SaveVideo")
+    }
+    source, after = clips["The source"].frames, clips["Through the VAE"].frames
+    assert source.shape == after.shape == (17, 128, 128, 3)
+    assert psnr(frames_to_video(source), frames_to_video(after)) > 24  # through the VAE and twice through H.264
+    star = render(scene_of("star", "yellow", "spins", "night", rng=np.random.default_rng(0)), 17, 128, 128)
+    pipeline = Pipeline(bundled)
+    core = pipeline.decode(pipeline.encode(star))
+    assert psnr(frames_to_video(core), frames_to_video(after)) > 32  # only the H.264 lies between
+
+
+def test_patches_that_are_kept_stay(server: Any, api: Any, tmp_path: Path, bundled: Model) -> None:
+    """Latents of strength 0 come back bit for bit, the rest is made; and the picture of the patches is the core's."""
+    prompt = api("patches")
+    encoded = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
+    sampled = latents(server, prompt, by_class(prompt, "SoraSampler")[0], tmp_path)
+    assert torch.equal(sampled[:, :, :3], encoded[:, :, :3])
+    assert not torch.isclose(sampled[:, :, 3:], encoded[:, :, 3:]).all(1).any()
+    outcome = server.run(prompt)
+    picture = read_video(saved(server, outcome, by_class(prompt, "SaveImage")[0], tmp_path)).frames[0]
+    patches = to_patches(encoded, 0.0, (1, 2, 2))
+    expected = draw_patches(set_strength(patches, 1.0, select(patches.grid, 9, -1)))
+    assert picture.shape == expected.shape and float((picture - expected).abs().mean()) < 0.01
+    clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path)).frames
+    assert clip.shape == (17, 128, 128, 3)
+    assert analyse(clip).colour == "red"
+
+
+# ---- the same numbers everywhere
+
+
+def test_three_ways_to_the_same_latent(server: Any, api: Any, tmp_path: Path, bundled: Model) -> None:
+    """Sora Sampler, the host's KSampler on its simple schedule, and the core's own pipeline."""
+    prompt, stock = api("text_to_video"), api("stock_sampler")
+    sampler, ksampler = by_class(prompt, "SoraSampler")[0], by_class(stock, "KSampler")[0]
+    prompt[sampler]["inputs"] |= {"solver": "euler", "steps": 20, "seed": 7}
+    stock[ksampler]["inputs"] |= {"steps": 20, "seed": 7}
+    for node in by_class(stock, "CLIPTextEncode"):
+        if stock[node]["inputs"]["text"]:
+            stock[node]["inputs"]["text"] = "a red circle moves left on a sky background"
+    ours = latents(server, prompt, sampler, tmp_path)
+    theirs = latents(server, stock, ksampler, tmp_path)
+    core = Pipeline(bundled).sample(
+        ["a red circle moves left on a sky background"], tuple(ours.shape[2:]), seeds=[7], steps=20, cfg=4.0,
+        solver="euler",
+    )  # fmt: skip
+    assert (ours - theirs).abs().max() < 1e-4
+    assert (ours - core).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_strength_maps_mean_the_same_on_the_host(
+    server: Any, api: Any, tmp_path: Path, bundled: Model, strength: float
+) -> None:
+    prompt = api("patches")
+    prompt[by_class(prompt, "SoraPatchStrength")[0]]["inputs"]["strength"] = strength
+    sampler = by_class(prompt, "SoraSampler")[0]
+    ours = latents(server, prompt, sampler, tmp_path)
+    known = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
+    patches = to_patches(known, 0.0, (1, 2, 2))
+    chosen = select(patches.grid, 9, -1)[None, None] * strength
+    core = Pipeline(bundled).sample(
+        ["a red circle moves left on a sky background"], tuple(ours.shape[2:]), seeds=[0], steps=20, cfg=4.0,
+        solver="dpmpp_2m", known=known, strength=chosen,
+    )  # fmt: skip
+    assert (ours - core).abs().max() < 1e-4
+
+
+def test_the_stock_sampler_keeps_what_the_map_keeps(server: Any, api: Any, tmp_path: Path) -> None:
+    """A binary map in KSampler: the same latents as in Sora Sampler, so the levels reach every token."""
+    prompt = api("patches")
+    sampler = by_class(prompt, "SoraSampler")[0]
+    prompt[sampler]["inputs"] |= {"solver": "euler", "steps": 20}
+    ours = latents(server, prompt, sampler, tmp_path)
+    inputs = dict(prompt[sampler]["inputs"])
+    inputs["latent_image"] = inputs.pop("latent")
+    inputs.pop("solver")
+    inputs |= {"sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    prompt[sampler] = {"class_type": "KSampler", "inputs": inputs}
+    theirs = latents(server, prompt, sampler, tmp_path)
+    known = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
+    assert (theirs - known)[:, :, :3].abs().max() < 1e-5  # the host's own arithmetic rounds
+    assert (ours - theirs).abs().max() < 1e-4
+
+
+def test_a_lora_changes_the_output_and_leaves_without_a_trace(
+    server: Any, api: Any, tmp_path: Path, bundled: Model
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, layer in bundled.dit.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            for side, shape in (("A", (4, layer.in_features)), ("B", (layer.out_features, 4))):
+                key = f"diffusion_model.{name}.lora_{side}.weight"
+                tensors[key] = torch.randn(shape, generator=generator) * 0.02
+    save_file(tensors, server.base / "models" / "loras" / "noise.safetensors")
+    prompt = api("text_to_video")
+    sampler, loader = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraLoadModel")[0]
+    prompt[sampler]["inputs"]["steps"] = 4
+    before = latents(server, prompt, sampler, tmp_path)
+    changed = json.loads(json.dumps(prompt))
+    changed["lora"] = {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {"model": [loader, 0], "lora_name": "noise.safetensors", "strength_model": 1.0},
+    }
+    changed[sampler]["inputs"]["model"] = ["lora", 0]
+    with_lora = latents(server, changed, sampler, tmp_path)
+    assert "NOT LOADED" not in server.log.read_text(encoding="utf-8", errors="replace")
+    prompt[sampler]["inputs"]["seed"] = 1  # so that nothing comes from the host's cache
+    latents(server, prompt, sampler, tmp_path)
+    prompt[sampler]["inputs"]["seed"] = 0
+    after = latents(server, prompt, sampler, tmp_path)
+    assert (with_lora - before).abs().max() > 0.01
+    assert torch.equal(before, after)
+
+
+def test_a_batch_of_clips_and_a_wide_canvas(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = api("text_to_video")
+    prompt[by_class(prompt, "SoraEmptyVideo")[0]]["inputs"] |= {
+        "width": 96, "height": 64, "frames": 9, "batch_size": 2,
+    }  # fmt: skip
+    prompt[by_class(prompt, "SoraSampler")[0]]["inputs"]["steps"] = 2
+    outcome = server.run(prompt)
+    clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
+    assert clip.frames.shape == (18, 64, 96, 3)
+
+
+# ---- while it runs
+
+
+def test_the_preview_moves(server: Any, api: Any) -> None:
+    prompt = api("text_to_video")
+    prompt[by_class(prompt, "SoraSampler")[0]]["inputs"] |= {"steps": 3, "seed": 11}
+    outcome = server.run(prompt)
+    shown = [event["data"] for event in outcome.events if event["type"] == "sora.preview"]
+    assert len(shown) == 3 and {event["node"] for event in shown} == set(by_class(prompt, "SoraSampler"))
+    picture = Image.open(io.BytesIO(base64.b64decode(shown[-1]["image"].partition(",")[2])))
+    assert picture.format == "WEBP" and picture.n_frames == 5
+    steps = [e["data"] for e in outcome.events if e["type"] == "progress" and e["data"]["max"] == 3]
+    assert [step["value"] for step in steps][-1] == 3
+
+
+def test_cancel_takes_effect_within_a_step(server: Any, api: Any) -> None:
+    prompt = api("text_to_video")
+    prompt[by_class(prompt, "SoraSampler")[0]]["inputs"] |= {"steps": 400, "seed": 5}
+    prompt_id = server.queue(prompt)
+    reached = 0
+    for event in server.events(prompt_id):
+        if event["type"] == "progress" and event["data"]["max"] == 400:
+            reached = event["data"]["value"]
+            if reached == 2:
+                server.post("/interrupt", {})
+        last = event["type"]
+    assert last == "execution_interrupted" and reached <= 4
+    prompt[by_class(prompt, "SoraSampler")[0]]["inputs"]["steps"] = 1
+    assert server.run(prompt).error is None
+
+
+def test_memory_returns_to_its_level(server: Any, api: Any) -> None:
+    levels = []
+    for seed in range(12):
+        prompt = api("text_to_video")
+        prompt[by_class(prompt, "SoraSampler")[0]]["inputs"] |= {"seed": 100 + seed, "steps": 2}
+        assert server.run(prompt).error is None
+        levels.append(server.memory())
+    assert max(levels[-3:]) - levels[1] < 40, levels  # MB; one clip's frames and latents are 4
+
+
+# ---- what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("node", "values", "words"),
+    [
+        ("SoraEmptyVideo", {"width": 130}, "width 130: sides are multiples of 16 pixels; use 128"),
+        ("SoraEmptyVideo", {"height": 8}, "height 8: sides are multiples of 16 pixels; use 16"),
+        ("SoraEmptyVideo", {"frames": 18}, "frames 18: a clip has 4n + 1 frames; use 17"),
+        ("SoraLoadModel", {"checkpoint": "gone.safetensors"}, "gone.safetensors"),
+        ("SoraSampler", {"steps": 0}, "steps"),
+        ("SoraSampler", {"solver": "magic"}, "magic"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_it_is_queued(
+    server: Any, api: Any, node: str, values: dict[str, Any], words: str
+) -> None:
+    prompt = api("text_to_video")
+    target = by_class(prompt, node)[0]
+    prompt[target]["inputs"] |= values
+    status, answer = server.post("/prompt", {"prompt": prompt, "client_id": server.client})
+    assert status == 400
+    assert words in json.dumps(answer["node_errors"][target]["errors"])
+
+
+def test_a_foreign_checkpoint_is_named(server: Any, api: Any) -> None:
+    folder = server.base / "models" / "sora"
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, folder / "sd.safetensors")
+    whole = (Path(__file__).parents[2] / "sora_core" / "weights" / "sora-mini.safetensors").read_bytes()
+    (folder / "half.safetensors").write_bytes(whole[: len(whole) // 2])
+    (folder / "old.ckpt").write_bytes(struct.pack("<Q", 0))
+    options = server.get("/object_info/SoraLoadModel")["SoraLoadModel"]["input"]["required"]["checkpoint"]
+    listed = options[0] if isinstance(options[0], list) else options[1]["options"]
+    assert listed == ["sora-mini (bundled)", "half.safetensors", "sd.safetensors"]
+    for name, words in (("sd.safetensors", "Stable Diffusion"), ("half.safetensors", "truncated")):
+        prompt = api("text_to_image")
+        loader = by_class(prompt, "SoraLoadModel")[0]
+        prompt[loader]["inputs"]["checkpoint"] = name
+        outcome = server.run(prompt)
+        assert outcome.error is not None and outcome.error["node_id"] == loader
+        assert words in outcome.error["exception_message"]
+    assert_it_still_works(server, api)
+
+
+def test_a_mask_of_another_shape_is_named(server: Any, api: Any) -> None:
+    prompt = api("text_to_video")
+    sampler, empty = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraEmptyVideo")[0]
+    prompt["mask"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 128, "height": 128}}
+    prompt["set"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": [empty, 0], "mask": ["mask", 0]}}
+    prompt[sampler]["inputs"]["latent"] = ["set", 0]
+    outcome = server.run(prompt)
+    assert outcome.error is not None and outcome.error["node_id"] == sampler
+    assert "Sora Patch Strength" in outcome.error["exception_message"]
+    assert_it_still_works(server, api)
+
+
+def test_a_clip_that_does_not_fit_is_named(server: Any, api: Any) -> None:
+    prompt = api("vae_roundtrip")
+    encode, clip = by_class(prompt, "SoraVAEEncode")[0], by_class(prompt, "SoraWorldClip")[0]
+    prompt["cut"] = {"class_type": "ImageFromBatch", "inputs": {"image": [clip, 0], "batch_index": 0, "length": 16}}
+    prompt[encode]["inputs"]["images"] = ["cut", 0]
+    outcome = server.run(prompt)
+    assert outcome.error is not None and outcome.error["node_id"] == encode
+    assert "16 frames" in outcome.error["exception_message"] and "use 13" in outcome.error["exception_message"]
+    assert_it_still_works(server, api)
+
+
+def test_a_mask_paints_strengths(server: Any, api: Any, tmp_path: Path) -> None:
+    """A MASK given to Sora Patch Strength: black keeps its patches bit for bit, white is made."""
+    prompt = api("patches")
+    chosen = by_class(prompt, "SoraPatchStrength")[0]
+    prompt["black"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 128, "height": 128}}
+    prompt["white"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 128}}
+    prompt["mask"] = {
+        "class_type": "MaskComposite",
+        "inputs": {"destination": ["black", 0], "source": ["white", 0], "x": 64, "y": 0, "operation": "add"},
+    }
+    prompt[chosen]["inputs"] |= {"mask": ["mask", 0], "first_frame": 0}
+    prompt[by_class(prompt, "SoraSampler")[0]]["inputs"]["steps"] = 3
+    encoded = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
+    sampled = latents(server, prompt, by_class(prompt, "SoraSampler")[0], tmp_path)
+    assert torch.equal(sampled[..., :8], encoded[..., :8])
+    assert not torch.isclose(sampled[..., 8:], encoded[..., 8:]).all(1).any()
+
+
+def test_material_is_the_world_s(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = api("vae_roundtrip")
+    clip = by_class(prompt, "SoraWorldClip")[0]
+    prompt["save"] = {"class_type": "SaveImage", "inputs": {"images": [clip, 0], "filename_prefix": "material"}}
+    first = read_video(saved(server, server.run(prompt), "save", tmp_path)).frames
+    expected = render(scene_of("star", "yellow", "spins", "night", rng=np.random.default_rng(0)), 17, 128, 128)
+    assert float((first[0] - expected[0]).abs().max()) <= 1.01 / 255
+
+
+def assert_it_still_works(server: Any, api: Any) -> None:
+    prompt = api("text_to_image")
+    prompt[by_class(prompt, "SoraSampler")[0]]["inputs"]["steps"] = 1
+    assert server.run(prompt).error is None
