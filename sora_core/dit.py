@@ -3,7 +3,8 @@
 Shapes: B batch, C channels, T H W latent grid, L tokens, S text tokens, D width, U distinct noise levels.
 Parameter names are those of the public Wan weights (github.com/Wan-Video/Wan2.1), so these load without a key map.
 Timesteps lie in 0..1000, one per sample (B,) or one per token (B, L); a token at 0 is clean and only conditions the
-others. Positions are rotary in time, height and width (arXiv 2104.09864).
+others. Positions are rotary in time, height and width (arXiv 2104.09864); a small model may also be told absolute ones,
+as fractions of the frame and of the clip, so that they mean the same at every size (NaViT, arXiv 2307.06304).
 """
 
 from __future__ import annotations
@@ -58,6 +59,19 @@ def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device
             dim=-1,
         ).flatten(0, 2)
         return torch.polar(torch.ones_like(turns), turns).to(torch.complex64).to(device)
+
+
+@lru_cache(maxsize=16)
+def fourier_positions(grid: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Sines and cosines (L, 24) of every token's place: time in -1..1 over the clip; height and width such that the
+    shorter side spans -1..1."""
+    with torch.inference_mode(False):
+        _, h, w = grid
+        reach = 1.0, h / min(h, w), w / min(h, w)
+        axes = [((torch.arange(n) + 0.5) / n * 2 - 1) * r for n, r in zip(grid, reach, strict=True)]
+        places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)  # L 3
+        angles = (places[..., None] * torch.pi / 2 * 2.0 ** torch.arange(4)).flatten(1)  # L 12
+        return torch.cat([angles.sin(), angles.cos()], dim=-1).to(device)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
@@ -174,6 +188,7 @@ class DiT(nn.Module):
             linear(cfg.freq_dim, cfg.dim, **factory), nn.SiLU(), linear(cfg.dim, cfg.dim, **factory)
         )
         self.time_projection = nn.Sequential(nn.SiLU(), linear(cfg.dim, 6 * cfg.dim, **factory))
+        self.position_embedding = linear(24, cfg.dim, **factory) if cfg.absolute else None
         self.blocks = nn.ModuleList(Block(cfg, operations, **factory) for _ in range(cfg.layers))
         self.head = Head(cfg, operations, **factory)
 
@@ -224,6 +239,8 @@ class DiT(nn.Module):
         levels = self._levels(timestep, grid, x.dtype)
         positions = rotary_table((grid.t, grid.h, grid.w), self.config.head_dim, x.device)
         x = self.patch_embedding(x).flatten(2).transpose(1, 2)  # B L D
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(fourier_positions((grid.t, grid.h, grid.w), x.device).to(x.dtype))
         for block, k, v in zip(self.blocks, text.keys, text.values, strict=True):
             x = block(x, levels, positions, (k, v))
         return unpatchify(self.head(x, levels), grid)

@@ -7,7 +7,7 @@ import torch
 
 from sora_core.checkpoint import Model
 from sora_core.config import PRESETS
-from sora_core.dit import DiT, rotary_table, rotate
+from sora_core.dit import DiT, fourier_positions, rotary_table, rotate
 
 
 @pytest.fixture
@@ -76,6 +76,18 @@ def test_rotary_axes_share_the_width_as_wan_does() -> None:
     assert turned(1, 0, 0).tolist() == list(range(22))
     assert turned(0, 1, 0).tolist() == list(range(22, 43))
     assert turned(0, 0, 1).tolist() == list(range(43, 64))
+
+
+def test_absolute_positions_are_fractions_of_the_frame_and_the_clip() -> None:
+    """A token's place reads the same at any size: the mean of the places of the tokens it splits into, to within what
+    a sine bends; and the middle of the frame is zero, whatever the aspect."""
+    device = torch.device("cpu")
+    coarse = fourier_positions((3, 4, 6), device).unflatten(0, (3, 4, 6))
+    fine = fourier_positions((6, 8, 12), device).unflatten(0, (3, 2, 4, 2, 6, 2)).mean((1, 3, 5))
+    slow = [0, 4, 8, 12, 16, 20]  # the lowest frequency of each axis, sines and cosines
+    assert torch.allclose(coarse[..., slow], fine[..., slow], atol=0.08)
+    middle = fourier_positions((1, 3, 5), device).unflatten(0, (1, 3, 5))[0, 1, 2]
+    assert torch.allclose(middle, torch.cat([torch.zeros(12), torch.ones(12)]), atol=1e-6)
 
 
 def test_names_and_size_are_the_public_ones() -> None:
