@@ -4,7 +4,8 @@ Shapes: B batch, C channels, T H W latent grid, L tokens, S text tokens, D width
 Parameter names are those of the public Wan weights (github.com/Wan-Video/Wan2.1), so these load without a key map.
 Timesteps lie in 0..1000, one per sample (B,) or one per token (B, L); a token at 0 is clean and only conditions the
 others. Positions are rotary in time, height and width (arXiv 2104.09864); a small model may also be told absolute ones,
-as fractions of the frame and of the clip, so that they mean the same at every size (NaViT, arXiv 2307.06304).
+as fractions of the frame and of the clip, so that they mean the same at every size (NaViT, arXiv 2307.06304), and see
+the patches around a token at once: attention learns to gather evidence from noise only in long runs.
 """
 
 from __future__ import annotations
@@ -188,6 +189,12 @@ class DiT(nn.Module):
             linear(cfg.freq_dim, cfg.dim, **factory), nn.SiLU(), linear(cfg.dim, cfg.dim, **factory)
         )
         self.time_projection = nn.Sequential(nn.SiLU(), linear(cfg.dim, 6 * cfg.dim, **factory))
+        self.neighbour_embedding = None
+        if cfg.neighbours:
+            kernel = tuple(3 * p for p in cfg.patch)
+            self.neighbour_embedding = operations.Conv3d(
+                cfg.in_dim, cfg.dim, kernel, stride=cfg.patch, padding=cfg.patch, **factory
+            )
         self.position_embedding = linear(24, cfg.dim, **factory) if cfg.absolute else None
         self.blocks = nn.ModuleList(Block(cfg, operations, **factory) for _ in range(cfg.layers))
         self.head = Head(cfg, operations, **factory)
@@ -238,7 +245,10 @@ class DiT(nn.Module):
             text = self.prepare_text(text)
         levels = self._levels(timestep, grid, x.dtype)
         positions = rotary_table((grid.t, grid.h, grid.w), self.config.head_dim, x.device)
-        x = self.patch_embedding(x).flatten(2).transpose(1, 2)  # B L D
+        patches = self.patch_embedding(x)  # B D t h w
+        if self.neighbour_embedding is not None:
+            patches = patches + self.neighbour_embedding(x)
+        x = patches.flatten(2).transpose(1, 2)  # B L D
         if self.position_embedding is not None:
             x = x + self.position_embedding(fourier_positions((grid.t, grid.h, grid.w), x.device).to(x.dtype))
         for block, k, v in zip(self.blocks, text.keys, text.values, strict=True):
