@@ -141,7 +141,7 @@ class HostModel(comfy.model_base.BaseModel):
         config: DiTConfig = self.diffusion_model.config
         dtype = self.manual_cast_dtype or self.get_dtype()
         tokens = input_shape[0] * math.prod(input_shape[2:]) / math.prod(config.patch)
-        width = 8 * config.dim + 2 * config.ffn_dim
+        width = 28 * config.dim + 2 * config.ffn_dim  # measured: a level per token
         return tokens * width * comfy.model_management.dtype_size(dtype)
 
 
