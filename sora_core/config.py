@@ -115,7 +115,7 @@ class DiTConfig(_Config):
     text_len: int = 40  # text is zero-padded to this many tokens before its projection
     freq_dim: int = 256  # width of the timestep's sinusoid
     absolute: bool = False  # tokens also know where in the frame and in the clip they are, as fractions
-    neighbours: bool = False  # tokens are also embedded from the patches around them, one away on every side
+    local: bool = False  # embedding and feed-forwards also see the patches around a token, one away on every side
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -192,12 +192,14 @@ _WAN22_VAE = VAEConfig(
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         DiTConfig(in_dim=4, out_dim=4, dim=48, ffn_dim=96, heads=2, layers=2, text_dim=32, text_len=24, freq_dim=32,
-                  absolute=True, neighbours=True),
+                  absolute=True, local=True),
         VAEConfig(z_dim=4, widths=(16, 32, 32), decoder_widths=(16, 32, 32),
                   latent_mean=(0.0,) * 4, latent_std=(1.0,) * 4),
         TextConfig(vocab_size=384, dim=32, layers=1, heads=2, max_tokens=24),
     ),
-    "mini": Preset(DiTConfig(absolute=True, neighbours=True), VAEConfig(), TextConfig()),
+    "mini": Preset(
+        DiTConfig(dim=192, ffn_dim=768, text_dim=192, absolute=True, local=True), VAEConfig(), TextConfig(dim=192)
+    ),
     "wan2.1-1.3b": Preset(
         DiTConfig(dim=1536, ffn_dim=8960, heads=12, layers=30, text_dim=4096, text_len=512), _WAN21_VAE, None
     ),

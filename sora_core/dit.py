@@ -5,7 +5,8 @@ Parameter names are those of the public Wan weights (github.com/Wan-Video/Wan2.1
 Timesteps lie in 0..1000, one per sample (B,) or one per token (B, L); a token at 0 is clean and only conditions the
 others. Positions are rotary in time, height and width (arXiv 2104.09864); a small model may also be told absolute ones,
 as fractions of the frame and of the clip, so that they mean the same at every size (NaViT, arXiv 2307.06304), and see
-the patches around a token at once: attention learns to gather evidence from noise only in long runs.
+the patches around a token through convolutions (as in SANA, arXiv 2410.10629): attention alone learns to gather evidence
+from noise only in long runs.
 """
 
 from __future__ import annotations
@@ -132,8 +133,11 @@ class Block(nn.Module):
             operations.Linear(cfg.ffn_dim, cfg.dim, **factory),
         )
         self.modulation = nn.Parameter(torch.empty(1, 6, cfg.dim, **factory))
+        self.local = operations.Conv3d(cfg.dim, cfg.dim, 3, padding=1, groups=cfg.dim, **factory) if cfg.local else None
 
-    def forward(self, x: Tensor, levels: Levels, positions: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, levels: Levels, positions: Tensor, text: tuple[Tensor, Tensor], grid: Grid
+    ) -> Tensor:
         tables = (levels.projection + self.modulation.to(levels.projection)).unbind(1)
         shift1, scale1, gate1, shift2, scale2, gate2 = (levels.rows(table).to(x.dtype) for table in tables)
 
@@ -145,6 +149,9 @@ class Block(nn.Module):
         x = x + self.cross_attn.attend(self.cross_attn.query(self.norm3(x)), *text)
 
         h = _modulate(F.layer_norm(x, (self.dim,), eps=self.eps), shift2, scale2)
+        if self.local is not None:
+            around = self.local(h.transpose(1, 2).unflatten(2, (grid.t, grid.h, grid.w)))  # B D t h w
+            h = h + around.flatten(2).transpose(1, 2)
         return torch.addcmul(x, self.ffn(h), gate2)
 
 
@@ -190,7 +197,7 @@ class DiT(nn.Module):
         )
         self.time_projection = nn.Sequential(nn.SiLU(), linear(cfg.dim, 6 * cfg.dim, **factory))
         self.neighbour_embedding = None
-        if cfg.neighbours:
+        if cfg.local:
             kernel = tuple(3 * p for p in cfg.patch)
             self.neighbour_embedding = operations.Conv3d(
                 cfg.in_dim, cfg.dim, kernel, stride=cfg.patch, padding=cfg.patch, **factory
@@ -252,5 +259,5 @@ class DiT(nn.Module):
         if self.position_embedding is not None:
             x = x + self.position_embedding(fourier_positions((grid.t, grid.h, grid.w), x.device).to(x.dtype))
         for block, k, v in zip(self.blocks, text.keys, text.values, strict=True):
-            x = block(x, levels, positions, (k, v))
+            x = block(x, levels, positions, (k, v), grid)
         return unpatchify(self.head(x, levels), grid)
