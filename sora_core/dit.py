@@ -3,10 +3,10 @@
 Shapes: B batch, C channels, T H W latent grid, L tokens, S text tokens, D width, U distinct noise levels.
 Parameter names are those of the public Wan weights (github.com/Wan-Video/Wan2.1), so these load without a key map.
 Timesteps lie in 0..1000, one per sample (B,) or one per token (B, L); a token at 0 is clean and only conditions the
-others. Positions are rotary in time, height and width (arXiv 2104.09864); a small model may also be told absolute ones,
-as fractions of the frame and of the clip, so that they mean the same at every size (NaViT, arXiv 2307.06304), and see
-the patches around a token through convolutions (as in SANA, arXiv 2410.10629): attention alone learns to gather evidence
-from noise only in long runs.
+others. Positions are rotary in time, height and width (arXiv 2104.09864). A small model may also be told absolute ones,
+as fractions of the frame and of the clip, which mean the same at every size (NaViT, arXiv 2307.06304), and see the
+patches around a token through convolutions (as SANA does, arXiv 2410.10629): attention alone needs long runs to learn
+to gather evidence from noise.
 """
 
 from __future__ import annotations

@@ -57,10 +57,11 @@ def _distance(video: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure_latents(vae: VAE, clips: list[Tensor]) -> VAEConfig:
-    """Config with what is measured on the clips' latents: mean and deviation per channel, and the linear map that
-    comes nearest to the pixels, for previews."""
+    """Config with what is measured on the clips' latents: the mean per channel, one deviation for all, and the linear
+    map that comes nearest to the pixels, for previews. With a deviation per channel, those that hold fine detail would
+    weigh as much as those that hold shapes and colours."""
     z = torch.cat([rearrange(vae.moments(clip[None])[0], "b c t h w -> (b t h w) c") for clip in clips])
-    mean, std = z.mean(0), z.std(0)
+    mean, std = z.mean(0), z.var(0).mean().sqrt().expand(z.shape[1])
     colours = torch.cat([_mean_colours(clip, vae.config) for clip in clips])
     inputs = torch.cat([(z - mean) / std, torch.ones(len(z), 1)], dim=1)
     rgb = torch.linalg.lstsq(inputs.double(), colours.double()).solution
