@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import io as bytes_io
+import logging
 import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import comfy.cli_args
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
@@ -27,7 +29,6 @@ import comfy.sd
 import comfy.supported_models_base
 import comfy.utils
 import folder_paths
-import latent_preview
 import torch
 from comfy_api.latest import ComfyExtension, io
 from PIL import Image
@@ -51,9 +52,10 @@ __all__ = [
 ]  # fmt: skip
 
 BUNDLED_NAME = "sora-mini (bundled)"
-LEVELS = "sora_levels"  # key in the host's transformer options: the level of every latent, (B, 1, T, H, W)
+STRENGTH = "sora_strength"  # key of a conditioning: the strength map (B, 1, T, H, W) that it is sampled under
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
 PREVIEW_SIDE, PREVIEW_FPS = 256, 4  # pixels; latent frames a second
+TILE = 256  # pixels
 
 
 # ---- folders
@@ -105,10 +107,6 @@ class HostDiT(DiT):
     def _forward(
         self, x: Tensor, timestep: Tensor, context: Tensor, transformer_options: dict[str, Any], **_: Any
     ) -> Tensor:
-        levels = transformer_options.get(LEVELS)
-        if levels is not None:
-            tokens = map_to_tokens(levels, Grid.of(tuple(x.shape[2:]), self.config.patch)) * TIMESTEPS
-            timestep = tokens.repeat(x.shape[0] // tokens.shape[0], 1).to(timestep)
         return super().forward(x, timestep, context)
 
 
@@ -120,17 +118,28 @@ class HostModel(comfy.model_base.BaseModel):
         self.defaults = config.defaults
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        """Maps go with the conditioning, so that the host cuts them to areas and repeats them for batches."""
         out = super().extra_conds(**kwargs)
-        if (mask := kwargs.get("denoise_mask")) is not None:
-            out["denoise_mask"] = comfy.conds.CONDRegular(mask[:, :1])
+        for key in ("denoise_mask", STRENGTH):
+            if (given := kwargs.get(key)) is not None:
+                out[key] = comfy.conds.CONDNoiseShape(given[:, :1].to(kwargs["device"]))
         return out
 
-    def process_timestep(self, timestep: Tensor, denoise_mask: Tensor | None = None, **_: Any) -> Tensor:
-        """The host mixes clean latents into x where its mask is below 1, so the level there is the mask times sigma."""
-        if denoise_mask is None:
-            return timestep
-        grid = Grid.of(tuple(denoise_mask.shape[2:]), self.diffusion_model.config.patch)
-        return map_to_tokens(denoise_mask, grid) * timestep[:, None]
+    def process_timestep(
+        self, timestep: Tensor, denoise_mask: Tensor | None = None, sora_strength: Tensor | None = None, **_: Any
+    ) -> Tensor:
+        """Timesteps (B,), or (B, L) under a map. Sora Sampler's strength holds a token at its own level; the host's
+        mask mixes clean latents into x where it is below 1, so the level there is the mask times sigma."""
+        clock = TIMESTEPS / float(self.model_sampling.timestep(torch.ones(())))  # of a patched schedule, too
+        timestep = timestep * clock
+        if sora_strength is not None:
+            return torch.minimum(self._tokens(sora_strength) * TIMESTEPS, timestep[:, None])
+        if denoise_mask is not None:
+            return self._tokens(denoise_mask) * timestep[:, None]
+        return timestep
+
+    def _tokens(self, strength: Tensor) -> Tensor:
+        return map_to_tokens(strength, Grid.of(tuple(strength.shape[2:]), self.diffusion_model.config.patch))
 
     def scale_latent_inpaint(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, **_: Any) -> Tensor:
         """Kept latents stay clean: the network reads them at timestep 0."""
@@ -173,8 +182,9 @@ def _model(model: Model) -> comfy.model_patcher.ModelPatcher:
     config = HostConfig(model)
     config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, COMPUTE_DTYPES))
     host = HostModel(config, management.unet_inital_load_device(parameters, dtype))
-    host.load_model_weights(model.dit.state_dict(), "")
-    return comfy.model_patcher.ModelPatcher(host, device, offload)
+    host.load_model_weights({key: value.to(dtype) for key, value in model.dit.state_dict().items()}, "")
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # of newer hosts
+    return patcher(host, device, offload)
 
 
 # ---- CLIP
@@ -259,7 +269,8 @@ def _vae(model: Model) -> comfy.sd.VAE:
     vae.downscale_index_formula = (time, space, space)
     vae.crop_input = False  # a clip that does not fit is an error that says so
     vae.process_input = lambda frames: frames * 2 - 1
-    vae.process_output = lambda video: (video + 1) / 2
+    vae.process_output = lambda video: video.add_(1).div_(2).clamp_(0, 1)  # some hosts discard what it returns
+    vae.disable_offload = True  # its layers are not the host's and cannot be loaded in part
     vae.working_dtypes = COMPUTE_DTYPES
     vae.vae_dtype = management.vae_dtype(vae.device, COMPUTE_DTYPES)
     network.to(vae.vae_dtype)
@@ -269,12 +280,13 @@ def _vae(model: Model) -> comfy.sd.VAE:
     widest = max(*network.config.widths, *network.config.decoder_widths)
     pixels = network.config.pixel_patch**2
 
-    def working(height: int, width: int, dtype: torch.dtype) -> float:
-        """Bytes of a piece of 4 latent frames at the level nearest the pixels, whatever the length of the clip."""
-        return 4 * time * height * width / pixels * widest * 4 * management.dtype_size(dtype)
+    def memory(frames: int, height: int, width: int, dtype: torch.dtype) -> float:
+        """Bytes: the clip itself, and a piece of 4 latent frames at the level nearest the pixels."""
+        piece = 4 * time * height * width / pixels * widest * 4
+        return (piece + 3 * frames * height * width) * management.dtype_size(dtype)
 
-    vae.memory_used_encode = lambda shape, dtype: working(shape[-2], shape[-1], dtype)
-    vae.memory_used_decode = lambda shape, dtype: working(shape[-2] * space, shape[-1] * space, dtype)
+    vae.memory_used_encode = lambda shape, dtype: memory(shape[2], shape[3], shape[4], dtype)
+    vae.memory_used_decode = lambda shape, dtype: memory(shape[2] * time, shape[3] * space, shape[4] * space, dtype)
     return vae
 
 
@@ -288,9 +300,8 @@ def encode(vae: comfy.sd.VAE, frames: Tensor) -> Tensor:
     network.latent_shape(*frames.shape[:3])
     progress = comfy.utils.ProgressBar(frames.shape[0])
     video = frames.movedim(-1, 0)[None] * 2 - 1
-    memory = vae.memory_used_encode(video.shape, vae.vae_dtype)
-    comfy.model_management.load_models_gpu([vae.patcher], memory_required=memory)
-    return network.encode(video, on_frames=progress.update_absolute).float()
+    _load_vae(vae, vae.memory_used_encode(video.shape, vae.vae_dtype))
+    return _or_in_tiles(lambda tile: network.encode(video, tile=tile, on_frames=progress.update_absolute)).float()
 
 
 def decode(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:
@@ -301,23 +312,46 @@ def decode(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:
         return frames.flatten(0, 1) if frames.ndim == 5 else frames
     if latents.ndim != 5:
         raise ValueError(f"latents of shape {tuple(latents.shape)}: this VAE decodes video latents (B, C, T, H, W)")
-    total = len(latents) * vae.upscale_ratio[0](latents.shape[2])
-    progress = comfy.utils.ProgressBar(total)
-    memory = vae.memory_used_decode(latents.shape, vae.vae_dtype)
-    comfy.model_management.load_models_gpu([vae.patcher], memory_required=memory)
-    clips = []
-    for i, clip in enumerate(latents):
-        before = i * total // len(latents)
-        video = network.decode(
-            clip[None], on_frames=lambda done, _, b=before: progress.update_absolute(b + done, total)
+    length, height, width = (ratio(n) if callable(ratio) else ratio * n
+                             for ratio, n in zip(vae.upscale_ratio, latents.shape[2:], strict=True))  # fmt: skip
+    frames = torch.empty(len(latents) * length, height, width, 3)
+    progress = comfy.utils.ProgressBar(len(frames))
+    _load_vae(vae, vae.memory_used_decode(latents[:1].shape, vae.vae_dtype))
+    for clip, out in zip(latents.float(), frames.split(length), strict=True):
+        place = out.movedim(-1, 0)[None]
+        before = progress.current
+        _or_in_tiles(
+            lambda tile, clip=clip[None], place=place, before=before: network.decode(
+                clip, tile=tile, out=place, on_frames=lambda done, _: progress.update_absolute(before + done)
+            )
         )
-        clips.append(video[0].movedim(0, -1).add(1).div_(2))
-    return torch.cat(clips).float()
+    return frames.add_(1).div_(2)
 
 
-def latent_layout(vae: comfy.sd.VAE) -> tuple[int, int]:
-    """Channels, and pixels per latent along a side, of a VAE's latents."""
-    return vae.latent_channels, vae.spacial_compression_decode()
+def _load_vae(vae: comfy.sd.VAE, memory: float) -> None:
+    comfy.model_management.load_models_gpu([vae.patcher], memory_required=memory, force_full_load=True)
+
+
+def _or_in_tiles(run: Callable[[int | None], Tensor]) -> Tensor:
+    """run(None), or, where memory does not suffice, run(a tile's side in pixels)."""
+    try:
+        return run(None)
+    except comfy.model_management.OOM_EXCEPTION as error:
+        if not isinstance(error, torch.OutOfMemoryError):
+            raise  # a device without an error of its own catches everything
+    # outside of the handler, which holds on to the tensors of the failed run
+    logging.warning("the VAE ran out of memory on whole frames and goes on with tiles of %d pixels", TILE)
+    comfy.model_management.soft_empty_cache()
+    return run(TILE)
+
+
+def latent_layout(vae: comfy.sd.VAE) -> tuple[int, int, int]:
+    """Channels of a video VAE's latents, and the frames and pixels that one covers."""
+    vae.throw_exception_if_invalid()
+    time = vae.temporal_compression_decode() if vae.latent_dim == 3 else None
+    if time is None:
+        raise ValueError("vae: this is not a video VAE; connect the VAE of the model that samples")
+    return vae.latent_channels, time, vae.spacial_compression_decode()
 
 
 def _network(vae: comfy.sd.VAE) -> VAE | None:
@@ -351,54 +385,86 @@ def sample(
     A rectified-flow MODEL of any make. Ours is told the level of every token; another one gets the same semantics by
     replacement. Raises ValueError that names what does not fit before the first step.
     """
-    path = model.get_model_object("model_sampling")
-    if not isinstance(path, comfy.model_sampling.CONST):
-        raise ValueError("model: this sampler is for rectified-flow models (sora, Wan, LTX, ...); use KSampler instead")
-    known = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    known = _latents(model, latent)
+    model, shift = _scheduled(model, known)
     ours = isinstance(model.model, HostModel)
-    if known.ndim != 5:
-        raise ValueError(f"latent of shape {tuple(known.shape)}: a video latent has (B, C, T, H, W)")
-    shift = float(getattr(path, "shift", 1.0))
-    if ours:
-        dit: DiTConfig = model.model.diffusion_model.config
-        if known.shape[1] != dit.in_dim:
-            raise ValueError(f"latent has {known.shape[1]} channels, this model makes {dit.in_dim}: use its own VAE")
-        grid = Grid.of(tuple(known.shape[2:]), dit.patch)
-        if "model_sampling" not in model.object_patches:  # else the artist has chosen a shift
-            shift = shift_for(grid.length, model.model.defaults.shift)
-    strength = _strength(latent, known, grid if ours else None)
+    patch = model.model.diffusion_model.config.patch if ours else (1, 1, 1)
+    strength = _strength(latent, known, Grid.of(tuple(known.shape[2:]), patch))
     start = 1.0 if strength is None else float(strength.max())
     if start == 0:
         return known.clone()
+    if strength is not None and bool((strength == 1).all()):
+        strength = None
+    if ours and strength is not None:
+        positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
 
     def solve(
         wrapped: Any, x: Tensor, sigmas: Tensor, extra_args: dict, callback: Callable, disable: bool | None
     ) -> Tensor:
-        if strength is None or bool((strength == 1).all()):
+        if strength is None:
             return SAMPLERS[solver](wrapped, x, sigmas, extra_args, callback, disable)
         task = StrengthMap(strength.to(x), wrapped.latent_image, wrapped.noise, per_token=ours)
 
-        def denoise(x: Tensor, sigma: Tensor, model_options: dict[str, Any], **args: Any) -> Tensor:
+        def denoise(x: Tensor, sigma: Tensor, **args: Any) -> Tensor:
             now = float(sigma[0])
-            options = model_options["transformer_options"] | ({LEVELS: task.level(now)} if ours else {})
-            model_options = model_options | {"transformer_options": options}
-            return task.leave(wrapped(task.enter(x, now), sigma, model_options=model_options, **args), now)
+            return task.leave(wrapped(task.enter(x, now), sigma, **args), now)
 
-        return task.finish(SAMPLERS[solver](denoise, x, sigmas, extra_args, callback, disable))
+        return SAMPLERS[solver](denoise, x, sigmas, extra_args, callback, disable)
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
-    noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(seed))
     samples = guider.sample(
-        noise, known, comfy.samplers.KSAMPLER(solve), schedule(steps, shift, start), seed=seed,
+        _noise(latent, known, seed), known, comfy.samplers.KSAMPLER(solve), schedule(steps, shift, start), seed=seed,
         callback=_callback(model, steps, node_id), disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-    )  # fmt: skip
-    return samples.to(comfy.model_management.intermediate_device())
+    ).to(comfy.model_management.intermediate_device())  # fmt: skip
+    if strength is None:
+        return samples
+    return torch.where(strength.to(samples) == 0, known.to(samples), samples)  # kept places come back bit for bit
 
 
-def _strength(latent: dict[str, Any], known: Tensor, grid: Grid | None) -> Tensor | None:
-    """A LATENT's strength map (B, 1, T, H, W), constant in every patch of the grid where there is one."""
+def _latents(model: comfy.model_patcher.ModelPatcher, latent: dict[str, Any]) -> Tensor:
+    """A LATENT's samples in the MODEL's channels. Raises ValueError where they are not for this MODEL."""
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        raise ValueError("latent: this sampler takes one clip's latents, not video and audio together; use KSampler")
+    known = comfy.sample.fix_empty_latent_channels(model, samples)
+    channels = model.get_model_object("latent_format").latent_channels
+    if known.ndim != 5:
+        raise ValueError(f"latent of shape {tuple(known.shape)}: a video latent has (B, C, T, H, W)")
+    if known.shape[1] != channels:
+        raise ValueError(f"latent has {known.shape[1]} channels, this model makes {channels}: use its own VAE")
+    return known
+
+
+def _scheduled(
+    model: comfy.model_patcher.ModelPatcher, known: Tensor
+) -> tuple[comfy.model_patcher.ModelPatcher, float]:
+    """The MODEL and the shift of its schedule; ours takes the shift of the clip's size, unless one was chosen."""
+    path = model.get_model_object("model_sampling")
+    if not isinstance(path, comfy.model_sampling.CONST):
+        raise ValueError("model: this sampler is for rectified-flow models (sora, Wan, LTX, ...); use KSampler instead")
+    if isinstance(model.model, HostModel) and "model_sampling" not in model.object_patches:
+        tokens = Grid.of(tuple(known.shape[2:]), model.model.diffusion_model.config.patch).length
+        path = type(path)(model.model.model_config)
+        path.set_parameters(shift=shift_for(tokens, model.model.defaults.shift), multiplier=TIMESTEPS)
+        model = model.clone()
+        model.add_object_patch("model_sampling", path)
+    half = float(path.percent_to_sigma(0.5))  # the one thing that schedules of all makes tell
+    return model, half / (1 - half)
+
+
+def _noise(latent: dict[str, Any], known: Tensor, seed: int) -> Tensor:
+    """The host's noise: one stream for the batch; of a clip that was picked from a batch, its part of that stream."""
+    generator = torch.Generator().manual_seed(seed)
+    if (picked := latent.get("batch_index")) is None:
+        return torch.randn(known.shape, generator=generator)
+    clips = [torch.randn(1, *known.shape[1:], generator=generator) for _ in range(max(picked) + 1)]
+    return torch.cat([clips[i] for i in picked])
+
+
+def _strength(latent: dict[str, Any], known: Tensor, grid: Grid) -> Tensor | None:
+    """A LATENT's strength map (B, 1, T, H, W), constant in every patch of the grid."""
     strength = latent.get("noise_mask")
     if strength is None:
         return None
@@ -408,15 +474,15 @@ def _strength(latent: dict[str, Any], known: Tensor, grid: Grid | None) -> Tenso
             f"noise_mask of shape {tuple(strength.shape)}: a strength map has (B, {', '.join(map(str, expected))}); "
             "set it with Sora Patch Strength, which takes a MASK"
         )
-    strength = strength.float().clamp(0, 1).expand(len(known), -1, -1, -1, -1)
-    return strength if grid is None else tokens_to_map(map_to_tokens(strength, grid), grid)
+    strength = strength.to("cpu", torch.float32).clamp(0, 1).expand(len(known), -1, -1, -1, -1)
+    return tokens_to_map(map_to_tokens(strength, grid), grid)
 
 
 def _callback(model: comfy.model_patcher.ModelPatcher, steps: int, node_id: str | None) -> Callable:
     """Progress, cancelling (the progress bar raises) and a preview of all frames after every step."""
     progress = comfy.utils.ProgressBar(steps)
     latent_format = model.model.latent_format
-    previews = latent_preview.get_previewer(model.load_device, latent_format) is not None
+    previews = comfy.cli_args.args.preview_method != comfy.cli_args.LatentPreviewMethod.NoPreviews
     factors, bias = latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
 
     def callback(step: int, denoised: Tensor, x: Tensor, total: int) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..sora_core.config import check_size
 from ..sora_core.world import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES, STYLES, render, scene_of
-from .empty import misfit
+from .empty import size_fits
 from .host import io
+
+MOST_SIDE, MOST_FRAMES = 1024, 1025
 
 
 class SoraWorldClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 128, "min": 16, "max": 1024, "step": 16}
+        side = {"default": 128, "min": 16, "max": MOST_SIDE, "step": 16}
         return io.Schema(
             node_id="SoraWorldClip",
             display_name="Sora World Clip",
@@ -29,18 +32,21 @@ class SoraWorldClip(io.ComfyNode):
                 io.Int.Input("width", **side, tooltip="Pixels, a multiple of 16."),
                 io.Int.Input("height", **side, tooltip="Pixels, a multiple of 16."),
                 io.Int.Input(
-                    "frames", default=17, min=1, max=1025, step=4, tooltip="Frames, 4n + 1, meant for 12 fps."
+                    "frames", default=17, min=1, max=MOST_FRAMES, step=4, tooltip="Frames, 4n + 1, meant for 12 fps."
                 ),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Draws place, size and phase."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
+                    tooltip="Draws place, size and phase.",
+                ),
             ],
             outputs=[io.Image.Output(tooltip="The frames of the clip.")],
-        )
+        )  # fmt: skip
 
     @classmethod
     def validate_inputs(
         cls, width: int | None = None, height: int | None = None, frames: int | None = None
     ) -> bool | str:
-        return misfit(width, height, frames, 16) or True
+        return size_fits(width, height, frames, most_side=MOST_SIDE, most_frames=MOST_FRAMES)
 
     @classmethod
     def execute(
@@ -56,8 +62,7 @@ class SoraWorldClip(io.ComfyNode):
         frames: int,
         seed: int,
     ) -> io.NodeOutput:
-        if wrong := misfit(width, height, frames, 16):
-            raise ValueError(wrong)
+        check_size(width, height, frames, 16, 4, sides=(16, MOST_SIDE), most_frames=MOST_FRAMES)
         rng = np.random.default_rng(seed)
         scene = scene_of(shape, colour, motion, background, style, size, rng=rng, aspect=width / height)
         return io.NodeOutput(render(scene, frames, height, width))

@@ -127,6 +127,40 @@ class DiTConfig(_Config):
         return self.dim // self.heads
 
 
+def nearest(value: int, step: int, least: int, most: int | None = None) -> int:
+    """The number nearest to `value` that is `least` plus a multiple of `step`, and at most `most`."""
+    value = max(value, least) if most is None else min(max(value, least), most)
+    return least + (2 * (value - least) + step) // (2 * step) * step
+
+
+def check_size(
+    width: int,
+    height: int,
+    frames: int,
+    side_multiple: int,
+    time_factor: int,
+    *,
+    sides: tuple[int, int],
+    most_frames: int,
+) -> None:
+    """Raises ValueError that names the nearest valid value where a clip cannot have this size.
+
+    Sides are multiples of `side_multiple` within `sides`, both in pixels; frames are `time_factor` * n + 1.
+    """
+    for name, side in (("width", width), ("height", height)):
+        fit = nearest(side, side_multiple, *sides)
+        _require(
+            side == fit,
+            f"{name} {side}: sides are multiples of {side_multiple} from {sides[0]} to {sides[1]} pixels; the nearest "
+            f"is {fit}",
+        )
+    fit = nearest(frames, time_factor, 1, most_frames)
+    _require(
+        frames == fit,
+        f"{frames} frames: a clip has {time_factor}n + 1 frames, from 1 to {most_frames}; the nearest is {fit}",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class SamplingDefaults(_Config):
     """What a checkpoint was trained to make, and how it is best sampled."""
@@ -148,24 +182,15 @@ class SamplingDefaults(_Config):
 
     def check(self, width: int, height: int, frames: int, time_factor: int) -> None:
         """Raises ValueError that names the nearest valid value where a clip of this size cannot be made."""
-        for name, side in (("width", width), ("height", height)):
-            nearest = round(min(max(side, self.min_side), self.max_side) / self.side_multiple) * self.side_multiple
-            _require(
-                side == nearest,
-                f"{name} {side}: this model makes sides that are multiples of {self.side_multiple} from "
-                f"{self.min_side} to {self.max_side} pixels; the nearest is {nearest}",
-            )
+        check_size(
+            width, height, frames, self.side_multiple, time_factor,
+            sides=(self.min_side, self.max_side), most_frames=self.max_frames,
+        )  # fmt: skip
         longest = int(min(width, height) * self.max_aspect) // self.side_multiple * self.side_multiple
         _require(
             max(width, height) <= longest,
             f"{width}x{height}: this model makes aspects from 1:{self.max_aspect:g} to {self.max_aspect:g}:1; beside "
             f"{min(width, height)} the longer side can be at most {longest}",
-        )
-        nearest = round((min(max(frames, 1), self.max_frames) - 1) / time_factor) * time_factor + 1
-        _require(
-            frames == nearest,
-            f"{frames} frames: this model makes {time_factor}*n + 1 frames from 1 to {self.max_frames}; the nearest is "
-            f"{nearest}",
         )
 
 

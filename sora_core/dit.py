@@ -135,9 +135,7 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.empty(1, 6, cfg.dim, **factory))
         self.local = operations.Conv3d(cfg.dim, cfg.dim, 3, padding=1, groups=cfg.dim, **factory) if cfg.local else None
 
-    def forward(
-        self, x: Tensor, levels: Levels, positions: Tensor, text: tuple[Tensor, Tensor], grid: Grid
-    ) -> Tensor:
+    def forward(self, x: Tensor, levels: Levels, positions: Tensor, text: tuple[Tensor, Tensor], grid: Grid) -> Tensor:
         tables = (levels.projection + self.modulation.to(levels.projection)).unbind(1)
         shift1, scale1, gate1, shift2, scale2, gate2 = (levels.rows(table).to(x.dtype) for table in tables)
 

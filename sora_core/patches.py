@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 from torch import Tensor
+
+from .config import nearest
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Grid:
         """Grid of latents (T, H, W). Raises ValueError that names the axis and the nearest size that fits."""
         for axis, size, step in zip(("frames", "height", "width"), latent_shape, patch, strict=True):
             if size < step or size % step:
-                nearest = max(step, round(size / step) * step)
-                raise ValueError(f"latent {axis} {size} does not divide into patches of {step}; use {nearest}")
+                fit = nearest(size, step, step)
+                raise ValueError(f"latent {axis} {size} does not divide into patches of {step}; use {fit}")
         return cls(*(size // step for size, step in zip(latent_shape, patch, strict=True)), patch=patch)
 
     @property
@@ -64,7 +65,8 @@ def map_to_tokens(strength: Tensor, grid: Grid) -> Tensor:
     if strength.ndim != 5 or strength.shape[1] != 1 or tuple(strength.shape[2:]) != grid.latent_shape:
         expected = ", ".join(map(str, grid.latent_shape))
         raise ValueError(f"strength map of shape {tuple(strength.shape)}: expected (B, 1, {expected})")
-    return F.max_pool3d(strength, grid.patch).flatten(1)
+    p, q, r = grid.patch
+    return reduce(strength, "b 1 (t p) (h q) (w r) -> b (t h w)", "max", p=p, q=q, r=r)
 
 
 def tokens_to_map(strength: Tensor, grid: Grid) -> Tensor:
@@ -75,7 +77,8 @@ def tokens_to_map(strength: Tensor, grid: Grid) -> Tensor:
 
 @dataclass(frozen=True)
 class Patches:
-    """A clip as the transformer sees it: tokens (B, L, pt*ph*pw*C), their grid, and a strength (B, L) in 0..1 each."""
+    """A clip as the transformer sees it: tokens (B, L, pt*ph*pw*C), their grid, and a strength (B, L) in 0..1 each, on
+    the CPU in single precision."""
 
     tokens: Tensor
     grid: Grid
@@ -88,7 +91,9 @@ def to_patches(latents: Tensor, strength: Tensor | float, patch: tuple[int, int,
         raise ValueError(f"latents of shape {tuple(latents.shape)}: patches are cut from a video's (B, C, T, H, W)")
     tokens, grid = patchify(latents, patch)
     if isinstance(strength, Tensor):
-        per_token = map_to_tokens(strength, grid).expand(tokens.shape[0], -1)
+        if strength.shape[0] not in (1, tokens.shape[0]):
+            raise ValueError(f"strength maps of {strength.shape[0]} clips for latents of {tokens.shape[0]}")
+        per_token = map_to_tokens(strength.to("cpu", torch.float32), grid).expand(tokens.shape[0], -1)
     else:
         per_token = torch.full(tokens.shape[:2], float(strength))
     return Patches(tokens, grid, per_token)

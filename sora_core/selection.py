@@ -61,7 +61,7 @@ def mask_to_latents(mask: Tensor, latent_shape: tuple[int, int, int], time_facto
         raise ValueError(
             f"mask of shape {tuple(mask.shape)}: expected (1, H, W) for the whole clip or ({total}, H, W), one a frame"
         )
-    mask = F.adaptive_max_pool2d(mask.float(), (height, width)).clamp(0, 1)
+    mask = F.adaptive_max_pool2d(mask.to("cpu", torch.float32), (height, width)).clamp(0, 1)
     if mask.shape[0] == 1:
         return mask.expand(latent_frames, -1, -1)
     later = mask[1:].unflatten(0, (-1, time_factor)).amax(1) if latent_frames > 1 else mask[1:]

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 
-from .config import VAEConfig
+from .config import VAEConfig, nearest
 from .tiling import blend_tiles
 
 Stream = dict[nn.Module, Tensor]  # what each module remembers of the frames before
@@ -319,10 +319,11 @@ class VAE(nn.Module):
         """(T, H, W) of the latents of a clip. Raises ValueError that names the nearest size that fits."""
         k, s = self.config.time_factor, self.config.space_factor
         if num_frames < 1 or (num_frames - 1) % k:
-            raise ValueError(f"{num_frames} frames: the VAE takes {k}*n + 1; use {max(0, num_frames - 1) // k * k + 1}")
+            below = max(0, num_frames - 1) // k * k + 1
+            raise ValueError(f"{num_frames} frames: the VAE takes {k}n + 1; use {below} or {below + k}")
         for name, side in (("height", height), ("width", width)):
             if side < s or side % s:
-                raise ValueError(f"{name} {side}: the VAE takes multiples of {s}; use {max(s, round(side / s) * s)}")
+                raise ValueError(f"{name} {side}: the VAE takes multiples of {s}; use {nearest(side, s, s)}")
         return (num_frames - 1) // k + 1, height // s, width // s
 
     @torch.no_grad()
@@ -338,13 +339,13 @@ class VAE(nn.Module):
 
         The clip stays on its device; pieces of it go to where the weights are. chunk: latent frames encoded at a time.
         tile: side, in pixels, of the square tiles a larger frame is cut into. on_frames(done, total): called after
-        each piece.
+        each piece, of every tile anew.
         """
         if video.ndim != 5 or video.shape[1] != 3:
             raise ValueError(f"video of shape {tuple(video.shape)}: the VAE encodes (B, 3, T, H, W)")
         shape = self.latent_shape(*video.shape[2:])
         if tile is not None and max(video.shape[3:]) > tile:
-            one = lambda part: self.encode(part, chunk=chunk)  # noqa: E731
+            one = lambda part: self.encode(part, chunk=chunk, on_frames=on_frames)  # noqa: E731
             return blend_tiles(
                 one, video, (self.config.z_dim, *shape), tile, 1 / self.config.space_factor, self.config.space_factor
             )
@@ -366,12 +367,13 @@ class VAE(nn.Module):
         chunk: int = 2,
         tile: int | None = None,
         on_frames: Callable[[int, int], None] | None = None,
+        out: Tensor | None = None,
     ) -> Tensor:
         """Normalised latents (B, z, T', H', W') to a clip (B, 3, T, H, W) clamped to -1..1.
 
-        The clip stays on the latents' device; pieces of it go to where the weights are. chunk: latent frames decoded at
-        a time. tile: side, in pixels, of the tiles a larger frame is cut into. on_frames(done, total): called after
-        each piece.
+        The clip lies in `out`, or else on the latents' device; pieces of it go to where the weights are. chunk: latent
+        frames decoded at a time. tile: side, in pixels, of the tiles a larger frame is cut into. on_frames(done,
+        total): called after each piece, of every tile anew.
         """
         if latents.ndim != 5 or latents.shape[1] != self.config.z_dim:
             raise ValueError(
@@ -380,10 +382,10 @@ class VAE(nn.Module):
         k, s = self.config.time_factor, self.config.space_factor
         batch, _, length, height, width = latents.shape
         shape = (3, (length - 1) * k + 1, height * s, width * s)
+        out = latents.new_empty(batch, *shape) if out is None else out
         if tile is not None and max(shape[2:]) > tile:
-            one = lambda part: self.decode(part, chunk=chunk)  # noqa: E731
-            return blend_tiles(one, latents, shape, max(tile // s, 1), s, 1).clamp_(-1, 1)
-        out = latents.new_empty(batch, *shape)
+            one = lambda part: self.decode(part, chunk=chunk, on_frames=on_frames)  # noqa: E731
+            return out.copy_(blend_tiles(one, latents, shape, max(tile // s, 1), s, 1)).clamp_(-1, 1)
         stream: Stream = {}
         z = self.denormalise(latents)
         for begin, end in _pieces(length, chunk):

@@ -75,7 +75,7 @@ def test_prompts_may_hold_anything(tiny_file: Path, tmp_path: Path) -> None:
     ("words", "message"),
     [
         ((PROMPT, "--size", "100x64"), "width 100"),
-        ((PROMPT, "--frames", "6"), "6 frames: this model makes 4\\*n \\+ 1.*the nearest is 5"),
+        ((PROMPT, "--frames", "6"), "6 frames: a clip has 4n \\+ 1 frames.*the nearest is 5"),
         (("  ",), "the prompt is empty"),
         ((PROMPT, "--steps", "0"), "steps is 0"),
         ((PROMPT, "--cfg", "nan"), "cfg is nan"),
@@ -123,7 +123,7 @@ def test_encode_says_what_fits(tiny_file: Path, tmp_path: Path, capsys: pytest.C
     clip, model = str(tmp_path / "odd.mp4"), ["--model", str(tiny_file)]
     write_video(clip, torch.rand(10, 90, 90, 3), 24)
     assert main(["encode", clip, *model]) == 1
-    assert "10 frames: the VAE takes 4*n + 1; use 9 (--frames cuts the clip" in capsys.readouterr().err
+    assert "10 frames: the VAE takes 4n + 1; use 9 or 13 (--frames cuts the clip" in capsys.readouterr().err
     assert main(["encode", clip, *model, "--frames", "9", "--size", "90x96"]) == 1
     assert "width 90: the VAE takes multiples of 8; use 88" in capsys.readouterr().err
     assert main(["encode", clip, *model, "--frames", "9", "--size", "96x96"]) == 0

@@ -159,7 +159,7 @@ def test_strength_maps_keep_something_and_make_something() -> None:
 
 def test_muon_steps_are_orthogonal_and_as_large_as_adams(generator: torch.Generator) -> None:
     for shape in [(32, 32), (16, 64), (64, 16)]:
-        singular = torch.linalg.svdvals(orthogonalise(torch.randn(shape, generator=generator)))
+        singular = torch.linalg.svdvals(orthogonalise(torch.randn(3, *shape, generator=generator)))
         assert singular.min() > 0.4 and singular.max() < 1.4
     weight = torch.nn.Parameter(torch.zeros(32, 8, 3, 3, 3))
     weight.grad = torch.randn(weight.shape, generator=generator)

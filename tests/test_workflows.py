@@ -45,6 +45,10 @@ def test_both_formats_are_one_graph(name: str) -> None:
         (str(target), nodes[str(target)]["inputs"][slot]["name"]): [str(source), output]
         for _, source, output, target, slot, _ in ui["links"]
     }
+    for key, node in nodes.items():  # the editor stores widgets by position, and one more after every seed
+        widgets = [value for value in api[key]["inputs"].items() if not isinstance(value[1], list)]
+        expected = [v for name, value in widgets for v in ([value, "fixed"] if name == "seed" else [value])]
+        assert node["widgets_values"] == expected, (name, key)
     assert wires == {
         (key, name): value
         for key, node in api.items()

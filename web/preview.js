@@ -22,11 +22,12 @@ function pictureOf(node) {
   const picture = document.createElement("img");
   picture.style.cssText = "width: 100%; height: 100%; object-fit: contain; image-rendering: auto;";
   picture.alt = "Preview of the clip in the making";
-  node.addDOMWidget(WIDGET, "preview", picture, {
-    serialize: false,
+  const widget = node.addDOMWidget(WIDGET, "preview", picture, {
+    serialize: false, // not in the prompt
     hideOnZoom: false,
     getMinHeight: () => HEIGHT,
   });
+  widget.serialize = false; // not in the workflow
   const [width, height] = node.computeSize();
   node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
   return picture;
@@ -37,7 +38,7 @@ app.registerExtension({
   setup() {
     api.addEventListener("sora.preview", ({ detail }) => {
       const node = findNode(detail.node);
-      if (node) pictureOf(node).src = detail.image;
+      if (node?.comfyClass === "SoraSampler") pictureOf(node).src = detail.image;
     });
   },
 });

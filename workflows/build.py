@@ -63,7 +63,6 @@ KINDS = {
     "SaveImage": Kind({"images": "IMAGE"}, ("filename_prefix",), (), (360, 400)),
     "PreviewImage": Kind({"images": "IMAGE"}, (), (), (360, 300)),
 }  # fmt: skip
-SEEDED = {"SoraSampler", "KSampler"}  # their seed is followed by a widget of the editor: what happens to it afterwards
 
 
 @dataclass
@@ -153,7 +152,8 @@ class Workflow:
         outgoing = [[link[0] for link in links if link[1:3] == [node.id, slot]] for slot in range(len(kind.outputs))]
         values: list[Any] = []
         for name, value in node.values.items():
-            values += [value, "fixed"] if name == "seed" and node.type in SEEDED else [value]
+            # every seed is followed by a widget of the editor: what happens to it after a run
+            values += [value, "fixed"] if name == "seed" else [value]
         out = {
             "id": node.id, "type": node.type, "pos": list(node.position), "size": list(node.size), "flags": {},
             "order": order, "mode": 0,

@@ -149,6 +149,9 @@ class Average:
         torch._foreach_lerp_(list(self.values.values()), [targets[k].detach() for k in self.values], weight)
 
 
+NOT_MATRICES = ("embedding", "modulation", "local", "head")  # what Muon leaves: inputs, outputs and single channels
+
+
 class Optimizers:
     """Muon for kernels and matrices, AdamW for the rest, behind one step.
 
@@ -161,7 +164,7 @@ class Optimizers:
         for name, parameter in module.named_parameters():
             if slow is not None and name.startswith(slow):
                 slowed.append(parameter)
-            elif muon and parameter.ndim >= 2 and not name.endswith("modulation"):
+            elif muon and parameter.ndim >= 2 and not any(part in name for part in NOT_MATRICES):
                 matrices.append(parameter)
             else:
                 others.append(parameter)

@@ -2,7 +2,8 @@
 
 The host is COMFYUI_PATH, else the ComfyUI that this folder lies in, else ~/comfy/ComfyUI; its Python is
 COMFYUI_PYTHON, else its .venv, else the one that runs the tests. Nothing is written into it: models, input, output
-and user data lie in a temporary folder.
+and user data lie in a temporary folder. Without a host these tests are skipped with one loud line, or, where
+SORA_NEEDS_HOST is set, fail.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def why_not() -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if reason := why_not():
+        if os.environ.get("SORA_NEEDS_HOST"):
+            raise pytest.UsageError(f"SORA_NEEDS_HOST is set, but {reason}")
         for item in items:
             if Path(__file__).parent in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason=reason))
@@ -75,13 +78,14 @@ class Outcome:
 class Server:
     """A running host and its API."""
 
-    def __init__(self, host: Path, base: Path) -> None:
+    def __init__(self, host: Path, base: Path, *options: str) -> None:
         self.host, self.base, self.client = host, base, uuid.uuid4().hex
         for name in ("models", "input", "output", "temp", "user", "custom_nodes"):
             (base / name).mkdir(parents=True)
         (base / "models" / "sora").mkdir()
         (base / "models" / "loras").mkdir()
         (base / "custom_nodes" / "any-name").symlink_to(ROOT)
+        (base / "custom_nodes" / "for-tests").symlink_to(Path(__file__).parent / "foreign")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -89,7 +93,7 @@ class Server:
         command = [
             python_of(host), "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(base),
             "--disable-auto-launch", "--disable-api-nodes", "--preview-method", "auto",
-            "--database-url", "sqlite:///:memory:",
+            "--database-url", "sqlite:///:memory:", *options,
         ]  # fmt: skip
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         self.process = subprocess.Popen(
@@ -177,11 +181,23 @@ class Server:
         return int(done.stdout) / 1024
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def start(folder: Path, *options: str) -> Server:
     host = find_host()
     assert host is not None
-    running = Server(host, tmp_path_factory.mktemp("host"))
+    return Server(host, folder, *options)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = start(tmp_path_factory.mktemp("host"))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def bf16_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A host that keeps transformers in bfloat16, as on most graphics cards."""
+    running = start(tmp_path_factory.mktemp("bf16"), "--bf16-unet")
     yield running
     running.close()
 
