@@ -276,7 +276,6 @@ def _vae(model: Model) -> comfy.sd.VAE:
     network.to(vae.vae_dtype)
     vae.patcher = comfy.model_patcher.ModelPatcher(network, vae.device, management.vae_offload_device())
     vae.size = None
-    vae.model_size()
     widest = max(*network.config.widths, *network.config.decoder_widths)
     pixels = network.config.pixel_patch**2
 

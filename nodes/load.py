@@ -30,6 +30,13 @@ class SoraLoadModel(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
+        try:
+            return checkpoint is None or bool(host.checkpoint_path(checkpoint))
+        except FileNotFoundError as error:
+            return str(error)
+
+    @classmethod
     def fingerprint_inputs(cls, checkpoint: str) -> str:
         stat = host.checkpoint_path(checkpoint).stat()
         return f"{checkpoint} {stat.st_mtime_ns} {stat.st_size}"

@@ -45,6 +45,12 @@ class SoraSampler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, solver: str | None = None) -> bool | str:
+        if solver is None or solver in SAMPLERS:
+            return True
+        return f"solver {solver!r} is not known; use one of {', '.join(SAMPLERS)}"
+
+    @classmethod
     def execute(
         cls,
         model: object,
