@@ -28,7 +28,7 @@ SIDE = 384  # pixels
 
 
 def settings(name: str, kind: str) -> dict[str, Any]:
-    """What a workflow sets on its first node of a kind that has any text or numbers."""
+    """Inputs of a workflow's first node of a kind."""
     graph = json.loads((HERE / "api" / f"{name}.json").read_text(encoding="utf-8"))
     return next(node["inputs"] for node in graph.values() if node["class_type"] == kind)
 
@@ -50,23 +50,37 @@ def save(name: str, picture: Tensor) -> None:
 
 def material(name: str) -> Tensor:
     clip = settings(name, "SoraWorldClip")
-    scene = scene_of(
-        clip["shape"], clip["colour"], clip["motion"], clip["background"], rng=np.random.default_rng(clip["seed"])
-    )
+    words = (clip[key] for key in ("shape", "colour", "motion", "background", "style", "size"))
+    scene = scene_of(*words, rng=np.random.default_rng(clip["seed"]), aspect=clip["width"] / clip["height"])
     return render(scene, clip["frames"], clip["height"], clip["width"])
+
+
+def made(pipeline: Pipeline, name: str) -> Tensor:
+    """What a workflow from text makes."""
+    stock = name == "stock_sampler"
+    text = settings(name, "CLIPTextEncode" if stock else "SoraTextEncode")["text"]
+    canvas, sampler = settings(name, "SoraEmptyVideo"), settings(name, "KSampler" if stock else "SoraSampler")
+    return pipeline.generate(
+        text, width=canvas["width"], height=canvas["height"], frames=canvas["frames"], seed=sampler["seed"],
+        steps=sampler["steps"], cfg=sampler["cfg"], solver=sampler["sampler_name" if stock else "solver"],
+    )  # fmt: skip
 
 
 def main() -> None:
     pipeline = Pipeline.load()
     for name in ("text_to_video", "text_to_image", "stock_sampler"):
-        text = settings(name, "CLIPTextEncode" if name == "stock_sampler" else "SoraTextEncode")["text"]
-        frames = pipeline.generate(text, frames=settings(name, "SoraEmptyVideo")["frames"])
+        frames = made(pipeline, name)
         save(name, four(frames) if len(frames) > 1 else frames[0])
     clip = material("vae_roundtrip")
     back = pipeline.decode(pipeline.encode(clip))
     save("vae_roundtrip", torch.cat([torch.cat([f[0], f[8]], dim=1) for f in (clip, back)]))
-    patches = to_patches(pipeline.encode(material("patches")), 0.0, (1, 2, 2))
-    save("patches", draw_patches(set_strength(patches, 1.0, select(patches.grid, 9, -1))))
+    chosen = settings("patches", "SoraPatchStrength")
+    patches = to_patches(
+        pipeline.encode(material("patches")), settings("patches", "SoraPatchify")["strength"], (1, 2, 2)
+    )
+    box = tuple(chosen[side] for side in ("left", "top", "right", "bottom"))
+    places = select(patches.grid, chosen["first_frame"], chosen["last_frame"], box)
+    save("patches", draw_patches(set_strength(patches, chosen["strength"], places)))
 
 
 if __name__ == "__main__":
