@@ -38,6 +38,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Tensor:
     """Token ids (B, S), padded to the longest text. Longer texts are cut to max_tokens, their end token kept."""
+    tokenizer.encode_special_tokens = True  # a typed "<end>" is five letters, not the end
     rows = [tokenizer.encode(text).ids for text in texts]
     rows = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], END] for row in rows]
     out = torch.full((len(rows), max(map(len, rows))), PAD)
