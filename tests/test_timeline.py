@@ -1,0 +1,185 @@
+"""Laws of the timeline: given frames come back bit for bit in every task, at every length and size; latents stand where
+their frames stand; what is refused says why."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from sora_core.pipeline import Pipeline
+from sora_core.timeline import SOFT, Timeline, edit, empty, extend, interpolate, loop, reroll
+
+LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18)
+NEW = (1, 2, 3, 4, 5, 8, 12)
+
+
+def clip(length: int, height: int = 24, width: int = 40, seed: int = 0) -> Tensor:
+    return torch.rand(length, height, width, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def stand_in(frames: Tensor) -> Tensor:
+    """Latents that say which frame they end with, instead of a VAE: one channel, the mean of that frame."""
+    assert len(frames) % 4 == 1 and frames.shape[1] % 16 == frames.shape[2] % 16 == 0
+    last = torch.arange(0, len(frames), 4)
+    return (
+        frames[last].mean((1, 2, 3)).view(1, 1, -1, 1, 1).expand(-1, -1, -1, frames.shape[1] // 8, frames.shape[2] // 8)
+    )
+
+
+def made(line: Timeline) -> Tensor:
+    return torch.full((len(line.canvas), 32, 48, 3), 0.5)
+
+
+def laws(line: Timeline) -> None:
+    """What holds for every timeline: its length, its latents, and that kept latents are those of given frames alone."""
+    assert len(line.canvas) % 4 == 1
+    known, strength = line.encode(stand_in)
+    assert known.shape[2:] == strength.shape[2:] == (line.latent_frames, 4, 6)
+    assert strength.shape[:2] == (1, 1) and 0 <= float(strength.min()) <= float(strength.max()) <= 1
+    given = torch.zeros(len(line.canvas), dtype=torch.bool)
+    for at, count in line.pieces:
+        assert at == 0 or at % 4 == 1
+        given[at : at + count] = True
+    for latent in range(line.latent_frames):
+        frames = slice(max(0, 4 * latent - 3), 4 * latent + 1)
+        if strength[0, 0, latent].max() == 0:
+            assert given[frames].all()
+            assert float(known[0, 0, latent, 0, 0]) == pytest.approx(_mean_of(line, frames.stop - 1), abs=1e-6)
+
+
+def _mean_of(line: Timeline, frame: int) -> float:
+    padded = torch.nn.functional.pad(line.canvas[frame].movedim(-1, 0)[None], (0, 8, 0, 8), mode="replicate")
+    return float(padded.mean())
+
+
+@pytest.mark.parametrize("overlap", [1, 4, 9])
+def test_extensions_keep_the_clip_and_add_what_was_asked_for(overlap: int) -> None:
+    for length, new in itertools.product(LENGTHS, NEW):
+        source = clip(length)
+        line = extend(source, after=new, overlap=overlap)
+        laws(line)
+        out = line.restore(made(line))
+        assert len(out) == length + new and torch.equal(out[:length], source)
+        assert float(line.encode(stand_in)[1][0, 0, -1].min()) == 1
+        line = extend(source, before=new, overlap=overlap)
+        laws(line)
+        out = line.restore(made(line))
+        assert len(out) == length + new and torch.equal(out[new:], source)
+        line = extend(source, before=new, after=2, overlap=overlap)
+        laws(line)
+        out = line.restore(made(line))
+        assert len(out) == new + length + 2 and torch.equal(out[new:-2], source)
+        assert not (line.keep[: line.show[0] + new].any() or line.keep[-2:].any())
+
+
+def test_gaps_keep_both_clips() -> None:
+    for length, other, new in itertools.product(LENGTHS, (1, 4, 6, 9), NEW):
+        a, b = clip(length), clip(other, seed=1)
+        line = interpolate(a, b, new)
+        laws(line)
+        out = line.restore(made(line))
+        assert len(out) == length + new + other
+        assert torch.equal(out[:length], a) and torch.equal(out[length + new :], b)
+    for length, new in itertools.product(LENGTHS[1:], NEW):
+        line = loop(clip(length), new)
+        laws(line)
+        out = line.restore(made(line))
+        assert len(out) == length + new and torch.equal(out[:length], clip(length))
+
+
+def test_edits_keep_what_has_strength_zero() -> None:
+    for length in LENGTHS:
+        source = clip(length)
+        assert torch.equal(edit(source, 0.0).restore(made(edit(source, 0.0))), source)
+        line = edit(source, 0.6)
+        laws(line)
+        assert len(line.restore(made(line))) == length and not line.keep.any()
+        mask = torch.zeros(1, 24, 40)
+        mask[:, 3:9, 20:31] = 0.7
+        line = edit(source, mask)
+        laws(line)
+        out = line.restore(made(line))
+        outside = (mask == 0).expand(length, -1, -1)
+        assert torch.equal(out[outside], source[outside]) and bool((out[~outside] == 0.5).all())
+        line = reroll(source, -1, -1)
+        laws(line)
+        out = line.restore(made(line))
+        assert torch.equal(out[:-1], source[:-1]) and len(out) == length
+        if length > 1:
+            assert not torch.equal(out[-1], source[-1])
+
+
+def test_pinned_images_stand_at_their_frames() -> None:
+    images = clip(3)
+    line = empty(15, 24, 40).pin(images[0], 0).pin(images[1], 6).pin(images[2], -1)
+    with_pins = line.restore(made(line))
+    assert len(with_pins) == 15
+    for image, frame in zip(images, (0, 6, 16), strict=True):  # -1 is the canvas' last frame
+        if frame < 15:
+            assert torch.equal(with_pins[frame], image)
+    laws(line)
+    strength = line.encode(stand_in)[1][0, 0, :, 0, 0]
+    assert strength.tolist() == [0, 1, pytest.approx(SOFT), 1, pytest.approx(SOFT)]
+
+
+def test_the_fade_touches_made_frames_alone_and_ends_soon() -> None:
+    source = torch.full((9, 32, 48, 3), 0.6)
+    line = extend(source, after=12)
+    decoded = torch.full((len(line.canvas), 32, 48, 3), 0.5)
+    out = line.restore(decoded)
+    assert torch.equal(out[:9], source)
+    values = out[9:, 0, 0, 0].tolist()
+    assert values[0] == pytest.approx(0.58, abs=1e-5) and values == sorted(values, reverse=True)
+    assert values[4:] == [0.5] * 8
+
+
+def test_a_lead_in_is_better_than_none(pipeline: Pipeline) -> None:
+    """Latents of a clip that stands late, encoded behind a lead-in, are nearer to those of the clip in its real past
+    than latents of the clip encoded as if it began there."""
+    frames = clip(1, 32, 32).expand(25, -1, -1, -1).clone()
+    for t in range(25):
+        frames[t, 8:16, t : t + 6] = 1.0
+    real = pipeline.encode(frames)[:, :, 4:]  # frames 13..24
+    late = frames[13:]
+    line = extend(late, before=13, overlap=12)
+    ours = line.encode(pipeline.encode)[0][:, :, 4:]
+    naive = pipeline.encode(torch.cat([late, late[-1:]]))[:, :, : real.shape[2]]
+    assert (ours - real).abs().mean() < 0.7 * (naive - real).abs().mean()
+
+
+def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
+    source = clip(6)
+    copy = source.clone()
+    line = extend(source, after=4)
+    line.encode(pipeline.encode)
+    line.restore(torch.rand(len(line.canvas), 32, 48, 3))
+    line.pin(source[0], 3)
+    assert torch.equal(source, copy)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: extend(clip(5)), "at least one has to be above 0"),
+        (lambda: extend(clip(5), after=-3), "at least one has to be above 0"),
+        (lambda: extend(clip(5), after=3, overlap=0), "overlap 0"),
+        (lambda: extend(torch.rand(5, 8, 8), after=3), "a clip has \\(T, H, W, 3\\)"),
+        (lambda: interpolate(clip(5), clip(5, 24, 24), 4), "clip a is 40x24 and clip b 24x24"),
+        (lambda: interpolate(clip(5), clip(5), 0), "0 new frames"),
+        (lambda: loop(clip(1), 4), "frames: a clip of 1 frames; this takes at least 2"),
+        (lambda: edit(clip(5), 1.5), "from 0 to 1"),
+        (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),
+        (lambda: edit(clip(5), torch.ones(5, 8, 8)), "a map"),
+        (lambda: reroll(clip(5), 3, 5), "choose 0 to 4"),
+        (lambda: empty(9, 24, 40).pin(clip(1)[0], 9), "frame 9 of a clip of 9"),
+        (lambda: empty(9, 24, 40).pin(clip(1, 8, 8)[0], 0), "resize it first"),
+        (lambda: extend(clip(5), after=4).restore(torch.rand(5, 24, 40, 3)), "decode the latents"),
+    ],
+)
+def test_what_cannot_be_says_why(call: Callable, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call()
