@@ -14,8 +14,9 @@ class Denoiser:
     """model(x, sigma) -> denoised, for one DiT under one text.
 
     text, negative: prepared keys and values. cfg: strength of classifier-free guidance (arXiv 2207.12598); at 1, or
-    outside `interval` (arXiv 2404.07724), the network is called once and `negative` is not read. interval: the lowest
-    and highest sigma that are guided. strengths: the task; None makes everything from noise.
+    outside `interval` (arXiv 2404.07724), `negative` is not read. interval: the lowest and highest sigma that are
+    guided. strengths: the task; None makes everything from noise. ramp: a second text, and how much of it every latent
+    frame follows (T,), from 0 to 1.
     """
 
     def __init__(
@@ -26,22 +27,24 @@ class Denoiser:
         cfg: float = 1.0,
         interval: tuple[float, float] = (0.0, 1.0),
         strengths: StrengthMap | None = None,
+        ramp: tuple[TextKV, Tensor] | None = None,
     ) -> None:
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg}: guidance needs a negative text (an empty one will do)")
-        self.dit, self.text, self.cfg, self.interval, self.strengths = dit, text, cfg, interval, strengths
-        self.both: TextKV | None = None
-        if cfg != 1.0 and negative is not None:
-            self.both = TextKV(
-                *(tuple(map(torch.cat, zip(*pair, strict=True))) for pair in zip(text, negative, strict=True))
-            )
+        self.dit, self.cfg, self.interval, self.strengths = dit, cfg, interval, strengths
+        texts = [text] if ramp is None else [text, ramp[0]]
+        self.share = None if ramp is None else ramp[1].view(1, 1, -1, 1, 1)
+        self.plain = _together(texts)
+        self.guided = None if cfg == 1.0 or negative is None else _together([*texts, negative])
 
     def _velocity(self, x: Tensor, timestep: Tensor, sigma: float) -> Tensor:
         low, high = self.interval
-        if self.both is None or not low <= sigma <= high:
-            return self.dit(x, timestep, self.text)
-        positive, negative = self.dit(torch.cat([x, x]), torch.cat([timestep, timestep]), self.both).chunk(2)
-        return negative + self.cfg * (positive - negative)
+        guided = self.guided if low <= sigma <= high else None
+        text = self.plain if guided is None else guided
+        calls = text.keys[0].shape[0] // x.shape[0]
+        parts = list(self.dit(torch.cat([x] * calls), torch.cat([timestep] * calls), text).chunk(calls))
+        positive = parts[0] if self.share is None else torch.lerp(parts[0], parts[1], self.share.to(x))
+        return positive if guided is None else parts[-1] + self.cfg * (positive - parts[-1])
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x (B, C, T, H, W), sigma (B,) with one value."""
@@ -53,3 +56,11 @@ class Denoiser:
         tokens = map_to_tokens(level, Grid.of(tuple(x.shape[2:]), self.dit.config.patch))
         v = self._velocity(task.enter(x, now), tokens * TIMESTEPS, now)
         return task.leave(denoise(x, v, now), now)
+
+
+def _together(texts: list[TextKV]) -> TextKV:
+    """Several texts as one batch: the network is called once for all."""
+    if len(texts) == 1:
+        return texts[0]
+    keys, values = zip(*texts, strict=True)
+    return TextKV(*(tuple(map(torch.cat, zip(*parts, strict=True))) for parts in (keys, values)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -16,6 +17,7 @@ from .flow import StrengthMap, add_noise, schedule, shift_for
 from .patches import Grid, map_to_tokens, tokens_to_map
 from .samplers import SAMPLERS, Callback
 from .text import tokenize
+from .timeline import Timeline
 
 
 def frames_to_video(frames: Tensor) -> Tensor:
@@ -72,13 +74,15 @@ class Pipeline:
         solver: str | None = None,
         known: Tensor | None = None,
         strength: Tensor | None = None,
+        ramp: tuple[list[str], Tensor] | None = None,
         callback: Callback | None = None,
         quiet: bool = True,
     ) -> Tensor:
         """Latents (B, z, T, H, W) for B prompts, each from its own seed, whatever the batch.
 
         known, strength: latents to start from (B, z, T, H, W), and how far each place may leave them (B, 1, T, H, W)
-        in 0..1; see `flow`. Without them everything is made from noise.
+        in 0..1; see `flow`. Without them everything is made from noise. ramp: B further prompts, and how much of them
+        every latent frame follows (T,).
         """
         defaults, dit = self.model.defaults, self.model.dit
         solver = defaults.solver if solver is None else solver
@@ -113,7 +117,8 @@ class Pipeline:
         text = dit.prepare_text(self.encode_text(prompts))
         unguided = dit.prepare_text(self.encode_text([negative] * len(prompts))) if cfg != 1 else None
         interval = defaults.cfg_interval if cfg_interval is None else cfg_interval
-        denoiser = Denoiser(dit, text, unguided, cfg, interval, task)
+        second = None if ramp is None else (dit.prepare_text(self.encode_text(ramp[0])), ramp[1])
+        denoiser = Denoiser(dit, text, unguided, cfg, interval, task, second)
         sigmas = schedule(defaults.steps if steps is None else steps, shift_for(grid.length, defaults.shift), start)
         x = SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet)
         return x if task is None else task.finish(x)
@@ -153,3 +158,26 @@ class Pipeline:
             cfg_interval=cfg_interval, solver=solver, quiet=quiet,
         )  # fmt: skip
         return self.decode(latents)
+
+    def make(
+        self,
+        timeline: Timeline,
+        prompt: str,
+        *,
+        then: str | None = None,
+        seed: int = 0,
+        quiet: bool = True,
+        **settings: Any,
+    ) -> Tensor:
+        """Frames (T, H, W, 3) of a task, given frames bit for bit; see `timeline`.
+
+        then: the prompt of the frames behind what is made; over those the text goes from one to the other. settings:
+        as in `sample`.
+        """
+        known, strength = timeline.encode(self.encode, self.model.defaults.side_multiple)
+        ramp = None if then is None else ([then], timeline.ramp())
+        latents = self.sample(
+            [prompt], tuple(known.shape[2:]), seeds=[seed], known=known, strength=strength, ramp=ramp, quiet=quiet,
+            **settings,
+        )  # fmt: skip
+        return timeline.restore(self.decode(latents))

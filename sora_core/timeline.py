@@ -76,6 +76,13 @@ class Timeline:
             strength[first].clamp_(min=SOFT)
         return known, strength[None, None]
 
+    def ramp(self) -> Tensor:
+        """Shares (T',) that rise from 0 to 1 over the latents that are made, for a second text."""
+        places = torch.nonzero(self.strength.flatten(1).amax(1) > 0)[:, 0]
+        first, last = (latent_frame_of(int(places[i])) for i in (0, -1)) if len(places) else (0, 0)
+        steps = torch.arange(self.latent_frames) - first + 1
+        return (steps / (last - first + 2)).clamp(0, 1)
+
     def restore(self, made: Tensor) -> Tensor:
         """The finished clip from decoded frames (T, H, W, 3): given frames and pixels bit for bit, colours of the made
         ones led over to them."""

@@ -368,12 +368,14 @@ class VAE(nn.Module):
         tile: int | None = None,
         on_frames: Callable[[int, int], None] | None = None,
         out: Tensor | None = None,
+        stream: Stream | None = None,
     ) -> Tensor:
         """Normalised latents (B, z, T', H', W') to a clip (B, 3, T, H, W) clamped to -1..1.
 
         The clip lies in `out`, or else on the latents' device; pieces of it go to where the weights are. chunk: latent
         frames decoded at a time. tile: side, in pixels, of the tiles a larger frame is cut into. on_frames(done,
-        total): called after each piece, of every tile anew.
+        total): called after each piece, of every tile anew. stream: an empty one for the beginning of a clip that comes
+        in parts, and the same for each part that follows, which has T'*k frames; not with tiles.
         """
         if latents.ndim != 5 or latents.shape[1] != self.config.z_dim:
             raise ValueError(
@@ -381,15 +383,16 @@ class VAE(nn.Module):
             )
         k, s = self.config.time_factor, self.config.space_factor
         batch, _, length, height, width = latents.shape
-        shape = (3, (length - 1) * k + 1, height * s, width * s)
+        stream = {} if stream is None else stream
+        missing = 0 if stream else k - 1  # frames that the first latent of a clip lacks
+        shape = (3, length * k - missing, height * s, width * s)
         out = latents.new_empty(batch, *shape) if out is None else out
         if tile is not None and max(shape[2:]) > tile:
             one = lambda part: self.decode(part, chunk=chunk, on_frames=on_frames)  # noqa: E731
             return out.copy_(blend_tiles(one, latents, shape, max(tile // s, 1), s, 1)).clamp_(-1, 1)
-        stream: Stream = {}
         z = self.denormalise(latents)
         for begin, end in _pieces(length, chunk):
-            frames = slice(0 if begin == 0 else begin * k - k + 1, end * k - k + 1)
+            frames = slice(max(0, begin * k - missing), end * k - missing)
             out[:, :, frames] = self.reconstruct(self._near(z[:, :, begin:end]), stream)
             if on_frames is not None:
                 on_frames(frames.stop, shape[1])

@@ -232,3 +232,14 @@ def test_errors_name_the_setting(pipeline: Pipeline) -> None:
         pipeline.sample(PROMPT, SHAPE, seeds=[0], cfg=float("nan"))
     with pytest.raises(ValueError, match="guidance needs a negative text"):
         Denoiser(pipeline.model.dit, pipeline.model.dit.prepare_text(torch.zeros(1, 1, 32)), cfg=2.0)
+
+
+def test_a_ramp_goes_from_one_text_to_the_other(tiny: Model, generator: torch.Generator) -> None:
+    """Shares of 0 and 1 are the texts themselves, with guidance and without, and every frame has its own share."""
+    a, b, empty = (tiny.dit.prepare_text(torch.randn(1, 5, 32, generator=generator)) for _ in range(3))
+    x, sigma = torch.randn(1, 4, 3, 4, 4, generator=generator), torch.tensor([0.7])
+    for negative, cfg in ((None, 1.0), (empty, 3.0)):
+        one, other = (Denoiser(tiny.dit, text, negative, cfg)(x, sigma) for text in (a, b))
+        mixed = Denoiser(tiny.dit, a, negative, cfg, ramp=(b, torch.tensor([0.0, 0.25, 1.0])))(x, sigma)
+        expected = torch.stack([one[:, :, 0], 0.75 * one[:, :, 1] + 0.25 * other[:, :, 1], other[:, :, 2]], dim=2)
+        torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-5)

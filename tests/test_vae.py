@@ -165,3 +165,11 @@ def test_public_presets_have_the_public_size(preset: str, millions: float) -> No
     with torch.device("meta"):
         vae = VAE(PRESETS[preset].vae)
     assert sum(p.numel() for p in vae.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+def test_a_clip_decoded_in_parts_is_the_clip(vae: VAE, generator: torch.Generator) -> None:
+    latents = torch.randn(1, 4, 7, 4, 6, generator=generator)
+    stream: dict = {}
+    parts = [vae.decode(latents[:, :, a:b], stream=stream) for a, b in ((0, 1), (1, 4), (4, 7))]
+    assert [part.shape[2] for part in parts] == [1, 12, 12]
+    torch.testing.assert_close(torch.cat(parts, dim=2), vae.decode(latents), atol=1e-5, rtol=1e-5)
