@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from .empty import SoraEmptyVideo
+from .extend import SoraExtend
 from .host import ComfyExtension, io
+from .interpolate import SoraInterpolate, SoraLoop, SoraPromptRamp
+from .keyframes import SoraKeyframes
 from .load import SoraLoadModel
+from .long import SoraLongVideo
 from .patches import SoraPatchify, SoraPatchStrength, SoraUnpatchify, SoraViewPatches
 from .sampler import SoraSampler
+from .sdedit import SoraSDEdit
 from .text import SoraTextEncode
 from .vae import SoraVAEDecode, SoraVAEEncode
 from .world import SoraWorldClip
@@ -22,6 +27,13 @@ NODES: list[type[io.ComfyNode]] = [
     SoraUnpatchify,
     SoraPatchStrength,
     SoraViewPatches,
+    SoraExtend,
+    SoraInterpolate,
+    SoraLoop,
+    SoraKeyframes,
+    SoraSDEdit,
+    SoraPromptRamp,
+    SoraLongVideo,
     SoraWorldClip,
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from . import host
-from .host import io
+from .host import io, ui
 
 
 class SoraVAEEncode(io.ComfyNode):
@@ -39,7 +39,8 @@ class SoraVAEDecode(io.ComfyNode):
             node_id="SoraVAEDecode",
             display_name="Sora VAE Decode",
             category="Sora/latent",
-            description="Decodes video latents into frames, piece by piece.",
+            description="Decodes video latents into frames, piece by piece. Frames that were given to a task (Sora "
+            "Extend, Sora SDEdit, ...) come back bit for bit.",
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE that the latents were made for."),
                 io.Latent.Input("latent", tooltip="Video latents; several clips are decoded one after the other."),
@@ -49,4 +50,5 @@ class SoraVAEDecode(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: object, latent: dict) -> io.NodeOutput:
-        return io.NodeOutput(host.decode(vae, latent["samples"]))
+        frames, note = host.finish(vae, latent)
+        return io.NodeOutput(frames, ui=None if note is None else ui.PreviewText(note))

@@ -15,16 +15,16 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .pipeline import Pipeline, frames_to_video, video_to_frames
+from .pipeline import Pipeline, video_to_frames
 from .vae import Stream
 
 
@@ -74,96 +74,170 @@ def parse_cues(text: str, fps: float) -> list[Cue]:
     return cues
 
 
+class Engine(Protocol):
+    """What a long video is made with: a model, its text encoder, and its VAE, which decodes one clip from its beginning
+    to its end."""
+
+    time_factor: int
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """(T, H, W) of a window's latents. Raises ValueError where a window cannot have this size."""
+        ...
+
+    def sample(self, window: Task) -> Tensor:
+        """Latents (1, C, T, H, W) of a window."""
+        ...
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (T, H, W, 3) to latents (1, C, T', H', W')."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The next latents of the clip to its next frames (T, H, W, 3)."""
+        ...
+
+    def described(self) -> dict[str, Any]:
+        """What tells this engine's clips from another's."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One window: its latents' shape, its text, the text it goes over to and that one's share of every latent frame,
+    and, but for the first window, what is known and how far it may be left (as in `Pipeline.sample`)."""
+
+    shape: tuple[int, int, int]
+    seed: int
+    text: str
+    then: str | None
+    share: Tensor
+    known: Tensor | None = None
+    strength: Tensor | None = None
+
+
+class PipelineEngine:
+    """A pipeline as an engine. settings: as in `Pipeline.sample`."""
+
+    def __init__(self, pipeline: Pipeline, **settings: Any) -> None:
+        self.pipeline, self.settings = pipeline, settings
+        self.time_factor = pipeline.model.vae.config.time_factor
+        self._stream: Stream = {}
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        self.pipeline.model.defaults.check(width, height, frames, self.time_factor)
+        return self.pipeline.model.vae.latent_shape(frames, height, width)
+
+    def sample(self, window: Task) -> Tensor:
+        return self.pipeline.sample(
+            [window.text], window.shape, seeds=[window.seed], known=window.known, strength=window.strength,
+            ramp=None if window.then is None else ([window.then], window.share), **self.settings,
+        )  # fmt: skip
+
+    def encode(self, frames: Tensor) -> Tensor:
+        return self.pipeline.encode(frames)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return video_to_frames(self.pipeline.model.vae.decode(latents, stream=self._stream))
+
+    def described(self) -> dict[str, Any]:
+        settings = {key: str(value) for key, value in self.settings.items()}
+        return {"vae": self.pipeline.model.vae.fingerprint(), "settings": settings}
+
+
 def make_long(
-    pipeline: Pipeline,
+    engine: Engine,
     cues: Sequence[Cue],
     frames: int,
     *,
-    width: int | None = None,
-    height: int | None = None,
-    window: int | None = None,
+    width: int,
+    height: int,
+    window: int = 17,
     overlap: int = 2,
     correct: float = 0.2,
     seed: int = 0,
     folder: Path | str | None = None,
-    **settings: Any,
 ) -> Iterator[Window]:
     """Windows of a clip of `frames` frames, one after the other; their frames joined are the clip.
 
-    window: frames the model makes at once, 4n + 1 (the model's own length where None). overlap: latent frames that it
-    sees again. correct: share of the drift that is taken back, 0 to 1. folder: keeps finished windows, and goes on from
-    them; raises ValueError where it holds another clip. settings: as in `Pipeline.sample`.
+    engine: a fresh one. window: frames the model makes at once, 4n + 1. overlap: latent frames that it sees again.
+    correct: share of the drift that is taken back, 0 to 1. folder: keeps finished windows, and goes on from them;
+    raises ValueError where it holds another clip.
     """
-    defaults, vae = pipeline.model.defaults, pipeline.model.vae
-    width, height, window = width or defaults.width, height or defaults.height, window or defaults.frames
-    defaults.check(width, height, window, vae.config.time_factor)
-    length, rows, columns = vae.latent_shape(window, height, width)
+    shape = engine.latent_shape(window, height, width)
     if frames < 1:
         raise ValueError(f"{frames} frames: a clip has at least 1")
-    if not 1 <= overlap <= length - 2:
-        raise ValueError(f"overlap {overlap}: windows of {window} frames can share 1 to {length - 2} latent frames")
+    if not 1 <= overlap <= shape[0] - 2:
+        raise ValueError(f"overlap {overlap}: windows of {window} frames can share 1 to {shape[0] - 2} latent frames")
     if not 0 <= correct <= 1:
         raise ValueError(f"correct {correct}: 0 takes nothing of the drift back, 1 all; choose from 0 to 1")
     if any(not cue.text.strip() for cue in cues):
         raise ValueError("a prompt is empty; say what the video should show")
-    described = {
+    described = engine.described() | {
         "cues": [asdict(cue) for cue in cues], "width": width, "height": height, "window": window, "overlap": overlap,
-        "correct": correct, "seed": seed, "vae": vae.fingerprint(),
-        "settings": {key: str(value) for key, value in settings.items()},
+        "correct": correct, "seed": seed,
     }  # fmt: skip
     store = _Store(folder, described) if folder is not None else None
-    return _windows(pipeline, cues, frames, (length, rows, columns), overlap, correct, seed, store, settings)
+    tasks = _Tasks(engine, cues, shape, overlap, seed)
+    return _windows(engine, tasks, frames, correct, store)
 
 
-def _windows(
-    pipeline: Pipeline,
-    cues: Sequence[Cue],
-    frames: int,
-    shape: tuple[int, int, int],
-    overlap: int,
-    correct: float,
-    seed: int,
-    store: _Store | None,
-    settings: dict[str, Any],
-) -> Iterator[Window]:
-    vae, factor = pipeline.model.vae, pipeline.model.vae.config.time_factor
-    stream: Stream = {}
-    tail = torch.empty(0)  # latents that the next window sees
-    last = torch.empty(0)  # frames of the last latents, from which the next window's first latent is encoded
+class _Tasks:
+    """Windows to be made, each from what was finished before: the last latents, and the frames they decode to."""
+
+    def __init__(
+        self, engine: Engine, cues: Sequence[Cue], shape: tuple[int, int, int], overlap: int, seed: int
+    ) -> None:
+        self.engine, self.cues, self.shape, self.overlap, self.seed = engine, cues, shape, overlap, seed
+        self.made, self.number = 0, 0  # latent frames and windows so far
+        self._latents = self._frames = torch.empty(0)
+
+    def texts(self) -> tuple[str, str | None, Tensor]:
+        begin = self.made - self.overlap - 1 if self.made else 0
+        return _texts(self.cues, begin, self.shape[0], self.engine.time_factor)
+
+    def next(self) -> Task:
+        task = Task(self.shape, (self.seed + self.number) % 2**63, *self.texts())
+        if not self.made:
+            return task
+        first = self.engine.encode(self._frames[:1])
+        known = first.new_zeros(1, first.shape[1], *self.shape)
+        known[:, :, :1], known[:, :, 1 : self.overlap + 1] = first, self._latents
+        strength = torch.ones(1, 1, *self.shape)
+        strength[:, :, : self.overlap + 1] = 0
+        return replace(task, known=known, strength=strength)
+
+    def new_of(self, latents: Tensor) -> Tensor:
+        """What a sampled window adds."""
+        return latents[:, :, self.overlap + 1 if self.made else 0 :]
+
+    def finished(self, new: Tensor, frames: Tensor) -> None:
+        reach = self.overlap * self.engine.time_factor + 1
+        self._latents = torch.cat([self._latents, new], dim=2) if self.made else new
+        self._latents = self._latents[:, :, -self.overlap :].clone()
+        self._frames = (torch.cat([self._frames, frames]) if self.made else frames)[-reach:].clone()
+        self.made, self.number = self.made + new.shape[2], self.number + 1
+
+
+def _windows(engine: Engine, tasks: _Tasks, frames: int, correct: float, store: _Store | None) -> Iterator[Window]:
     reference: tuple[str, Tensor] | None = None
-    made, shown, number = 0, 0, 0  # latent frames, frames, windows
+    shown = 0
     while shown < frames:
-        text, then, share = _texts(cues, made - (overlap + 1 if made else 0), shape[0], factor)
-        finished = store.load(number) if store is not None else None
-        if finished is not None:
-            new = finished
-        else:
-            task: dict[str, Any] = {}
-            if made:
-                known = torch.zeros(1, vae.config.z_dim, *shape)
-                known[:, :, 0] = vae.encode(frames_to_video(last[:1]))[:, :, 0]
-                known[:, :, 1 : overlap + 1] = tail
-                strength = torch.ones(1, 1, *shape)
-                strength[:, :, : overlap + 1] = 0
-                task = {"known": known, "strength": strength}
-            latents = pipeline.sample(
-                [text], shape, seeds=[(seed + number) % 2**63], ramp=None if then is None else ([then], share), **task,
-                **settings,
-            )  # fmt: skip
-            new = latents[:, :, overlap + 1 if made else 0 :]
+        text, then, _ = tasks.texts()
+        new = store.load(tasks.number) if store is not None else None
+        finished = new is not None
+        if new is None:
+            new = tasks.new_of(engine.sample(tasks.next()))
         if reference is None or reference[0] != (then or text):
             reference = (then or text, _statistics(new))
-        drift = float((_statistics(new) - reference[1]).abs().mean())
-        if finished is None:
+        drift = _distance(new, reference[1])
+        if not finished:
             new = _led(new, reference[1], correct)
             if store is not None:
-                store.save(number, new)
-        video = video_to_frames(vae.decode(new, stream=stream))
-        made, number = made + new.shape[2], number + 1
-        tail = torch.cat([tail, new], dim=2)[:, :, -overlap:] if tail.numel() else new[:, :, -overlap:]
-        last = torch.cat([last, video])[-(overlap * factor + 1) :] if last.numel() else video[-(overlap * factor + 1) :]
-        yield Window(video[: frames - shown], drift, float((_statistics(new) - reference[1]).abs().mean()))
-        shown += len(video)
+                store.save(tasks.number, new)
+        part = engine.decode(new)
+        tasks.finished(new, part)
+        yield Window(part[: frames - shown], drift, _distance(new, reference[1]))
+        shown += len(part)
 
 
 def _texts(cues: Sequence[Cue], begin: int, length: int, factor: int) -> tuple[str, str | None, Tensor]:
@@ -180,6 +254,10 @@ def _texts(cues: Sequence[Cue], begin: int, length: int, factor: int) -> tuple[s
 def _statistics(latents: Tensor) -> Tensor:
     """Means and deviations (2, C) of the channels of (1, C, T, H, W)."""
     return torch.stack([latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))])
+
+
+def _distance(latents: Tensor, reference: Tensor) -> float:
+    return float((_statistics(latents) - reference).abs().mean())
 
 
 def _led(latents: Tensor, reference: Tensor, share: float) -> Tensor:

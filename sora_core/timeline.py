@@ -9,9 +9,11 @@ Shapes: T frames, H W pixels, C channels, T' H' W' latents. Frames lie in 0..1, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -180,34 +182,63 @@ def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
     frames, or a map (T or 1, H, W) of pixels; where it is 0 the clip stays bit for bit."""
     _check_clip("frames", frames, 1)
     count = len(frames)
-    levels = torch.as_tensor(strength, dtype=torch.float32)
-    if levels.ndim == 1 and len(levels) == count:
-        levels = levels[:, None, None]
-    elif levels.ndim == 0:
-        levels = levels.expand(count, 1, 1)
-    elif levels.ndim == 3 and levels.shape[0] in (1, count) and levels.shape[1:] == frames.shape[1:3]:
-        levels = levels.expand(count, -1, -1)
+    wanted = torch.as_tensor(strength, dtype=torch.float32)
+    if wanted.ndim == 1 and len(wanted) == count:
+        wanted = wanted[:, None, None]
+    elif wanted.ndim == 0:
+        wanted = wanted.expand(count, 1, 1)
+    elif wanted.ndim == 3 and wanted.shape[0] in (1, count) and wanted.shape[1:] in ((1, 1), frames.shape[1:3]):
+        wanted = wanted.expand(count, -1, -1)
     else:
         raise ValueError(
-            f"strength of shape {tuple(levels.shape)}: give one number, {count} numbers (one a frame), or a map "
+            f"strength of shape {tuple(wanted.shape)}: give one number, {count} numbers (one a frame), or a map "
             f"({count} or 1, {frames.shape[1]}, {frames.shape[2]})"
         )
-    if not bool(((levels >= 0) & (levels <= 1)).all()):
+    if not bool(((wanted >= 0) & (wanted <= 1)).all()):
         raise ValueError("strength: 0 keeps, 1 makes anew; every value has to lie from 0 to 1")
     length = _whole(count)
-    levels = torch.cat([levels, levels[-1:].expand(length - count, -1, -1)])
-    return Timeline(_held(frames, length), levels, levels == 0, ((0, length),), (0, count))
+    wanted = torch.cat([wanted, wanted[-1:].expand(length - count, -1, -1)])
+    return Timeline(_held(frames, length), wanted, wanted == 0, ((0, length),), (0, count))
 
 
-def reroll(frames: Tensor, first: int, last: int, strength: float = 1.0) -> Timeline:
-    """A clip of which the frames first..last are made again and the rest stays bit for bit."""
+def levels(
+    frames: Tensor, strength: float, *, curve: str = "", first: int = 0, last: int = -1, mask: Tensor | None = None
+) -> Tensor:
+    """Strengths for `edit`, (T, 1, 1) or (T, H, W): one number or a curve, within a span of frames and within a mask
+    (T or 1, H, W). curve: strengths at frames, straight between them, as in `0:0, 8:0.6, 16:1`."""
     total = len(frames)
     begin, end = (index + total if index < 0 else index for index in (first, last))
     if not 0 <= begin <= end < total:
         raise ValueError(f"frames {first} to {last} of a clip of {total}: choose 0 to {total - 1}, or -1 for the last")
-    curve = torch.zeros(total)
-    curve[begin : end + 1] = strength
-    return edit(frames, curve)
+    out = _curve(curve, total) if curve.strip() else torch.full((total,), float(strength))
+    out[:begin], out[end + 1 :] = 0, 0
+    out = out[:, None, None]
+    if mask is None:
+        return out
+    if mask.ndim != 3 or mask.shape[0] not in (1, total):
+        raise ValueError(f"mask of shape {tuple(mask.shape)}: give one (1, H, W), or one a frame ({total}, H, W)")
+    if mask.shape[1:] != frames.shape[1:3]:
+        mask = F.interpolate(mask[:, None].float(), size=frames.shape[1:3], mode="nearest-exact")[:, 0]
+    return out * mask.to("cpu", torch.float32).clamp(0, 1)
+
+
+def _curve(text: str, total: int) -> Tensor:
+    points: list[tuple[int, float]] = []
+    for part in text.replace("\n", ",").split(","):
+        if part.strip():
+            match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d*\.?\d+)\s*", part)
+            if match is None:
+                raise ValueError(f"curve: {part.strip()!r} is not FRAME:STRENGTH; write it as in `0:0, 8:0.6, 16:1`")
+            if points and int(match[1]) <= points[-1][0]:
+                raise ValueError(f"curve: frame {match[1]} does not come after frame {points[-1][0]}")
+            points.append((int(match[1]), float(match[2])))
+    at, values = zip(*points, strict=True)
+    return torch.from_numpy(np.interp(np.arange(total), at, values)).float()
+
+
+def reroll(frames: Tensor, first: int, last: int, strength: float = 1.0) -> Timeline:
+    """A clip of which the frames first..last are made again and the rest stays bit for bit."""
+    return edit(frames, levels(frames, strength, first=first, last=last))
 
 
 # ---- parts

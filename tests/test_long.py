@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import torch
 from torch import Tensor
 
 from sora_core.checkpoint import Model
-from sora_core.long import Cue, Window, make_long, parse_cues
+from sora_core.long import Cue, PipelineEngine, Window, make_long, parse_cues
 from sora_core.pipeline import Pipeline
 
-SMALL: dict[str, Any] = {"width": 64, "height": 64, "window": 17, "steps": 2}
+SMALL: dict[str, Any] = {"width": 64, "height": 64, "window": 17}
+CIRCLE = [Cue(0, "a red circle")]
+
+
+def long(pipeline: Pipeline, cues: list[Cue], frames: int, **settings: Any) -> Iterator[Window]:
+    return make_long(PipelineEngine(pipeline, steps=2), cues, frames, **(SMALL | settings))
 
 
 def frames_of(windows: list[Window]) -> Tensor:
@@ -22,12 +28,12 @@ def frames_of(windows: list[Window]) -> Tensor:
 
 @pytest.mark.parametrize("frames", [1, 17, 18, 40])
 def test_a_clip_is_as_long_as_asked_for(pipeline: Pipeline, frames: int) -> None:
-    clip = frames_of(list(make_long(pipeline, [Cue(0, "a red circle")], frames, **SMALL)))
+    clip = frames_of(list(long(pipeline, CIRCLE, frames)))
     assert clip.shape == (frames, 64, 64, 3) and 0 <= float(clip.min()) <= float(clip.max()) <= 1
 
 
 def test_the_first_window_is_the_clip_that_is_made_alone(pipeline: Pipeline) -> None:
-    first = next(make_long(pipeline, [Cue(0, "a red circle")], 40, seed=3, correct=0, **SMALL))
+    first = next(long(pipeline, CIRCLE, 40, seed=3, correct=0))
     alone = pipeline.generate("a red circle", width=64, height=64, frames=17, seed=3, steps=2)
     torch.testing.assert_close(first.frames, alone, atol=1e-5, rtol=1e-5)
 
@@ -42,7 +48,7 @@ def test_every_window_sees_the_latents_of_the_last(tiny: Model) -> None:
             seen.append((settings.get("known"), out))
             return out
 
-    windows = list(make_long(Watching(tiny), [Cue(0, "a red circle")], 33, overlap=2, correct=0, **SMALL))
+    windows = list(long(Watching(tiny), CIRCLE, 33, overlap=2, correct=0))
     assert len(seen) == 3 and len(windows) == 3
     (_, first), (known, second), _ = seen
     assert torch.equal(known[:, :, 1:3], first[:, :, 3:5]) and torch.equal(second[:, :, 1:3], first[:, :, 3:5])
@@ -52,29 +58,29 @@ def test_every_window_sees_the_latents_of_the_last(tiny: Model) -> None:
 
 def test_a_crash_costs_no_finished_window(pipeline: Pipeline, tmp_path: Path) -> None:
     cues = [Cue(0, "a red circle"), Cue(20, "a blue square")]
-    whole = frames_of(list(make_long(pipeline, cues, 40, seed=5, **SMALL)))
-    begun = make_long(pipeline, cues, 40, seed=5, folder=tmp_path, **SMALL)
+    whole = frames_of(list(long(pipeline, cues, 40, seed=5)))
+    begun = long(pipeline, cues, 40, seed=5, folder=tmp_path)
     next(begun), next(begun)
     begun.close()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("window-*.safetensors")}
     assert len(kept) == 2
-    again = frames_of(list(make_long(pipeline, cues, 40, seed=5, folder=tmp_path, **SMALL)))
+    again = frames_of(list(long(pipeline, cues, 40, seed=5, folder=tmp_path)))
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     torch.testing.assert_close(again, whole, atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="another clip"):
-        make_long(pipeline, cues, 40, seed=6, folder=tmp_path, **SMALL)
+        long(pipeline, cues, 40, seed=6, folder=tmp_path)
 
 
 def test_the_correction_takes_drift_back(pipeline: Pipeline) -> None:
-    windows = list(make_long(pipeline, [Cue(0, "a red circle")], 60, correct=0.5, **SMALL))
+    windows = list(long(pipeline, CIRCLE, 60, correct=0.5))
     assert all(window.corrected <= window.drift + 1e-6 for window in windows)
     assert sum(window.corrected for window in windows[1:]) < 0.6 * sum(window.drift for window in windows[1:])
 
 
 def test_a_cue_takes_over_at_its_frame(pipeline: Pipeline) -> None:
     """Before a cue falls into a window, it changes nothing."""
-    one = list(make_long(pipeline, [Cue(0, "a red circle")], 40, **SMALL))
-    two = list(make_long(pipeline, [Cue(0, "a red circle"), Cue(24, "a blue square")], 40, **SMALL))
+    one = list(long(pipeline, CIRCLE, 40))
+    two = list(long(pipeline, [Cue(0, "a red circle"), Cue(24, "a blue square")], 40))
     assert torch.equal(one[0].frames, two[0].frames) and not torch.equal(one[1].frames, two[1].frames)
 
 
@@ -112,4 +118,4 @@ def test_cues_that_cannot_be_say_which_line(text: str, words: str) -> None:
 )
 def test_settings_that_cannot_be_say_why(pipeline: Pipeline, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        make_long(pipeline, [Cue(0, "a red circle")], 40, **(SMALL | settings))
+        long(pipeline, CIRCLE, 40, **settings)

@@ -1,0 +1,36 @@
+"""Making a clip longer, at either end."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..sora_core.timeline import extend
+from . import host
+from .host import io
+
+
+class SoraExtend(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SoraExtend",
+            display_name="Sora Extend",
+            category="Sora/tasks",
+            description="Prepares new frames before a clip, after it, or both. The clip itself stays bit for bit: Sora "
+            "VAE Decode puts it back.",
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
+                io.Image.Input("images", tooltip="The clip; one image is a clip of one frame."),
+                io.Int.Input("before", default=0, min=0, max=1024, tooltip="New frames before the clip."),
+                io.Int.Input("after", default=8, min=0, max=1024, tooltip="New frames after the clip."),
+                io.Int.Input(
+                    "overlap", default=9, min=1, max=1024,
+                    tooltip="Frames of the clip that the model sees; with new frames at both ends it sees all.",
+                ),
+            ],
+            outputs=[io.Latent.Output(tooltip="Latents with their strength map, for a sampler.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, vae: object, images: Tensor, before: int, after: int, overlap: int) -> io.NodeOutput:
+        return io.NodeOutput(host.begin(vae, extend(images[..., :3], before=before, after=after, overlap=overlap)))

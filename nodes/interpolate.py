@@ -1,0 +1,83 @@
+"""Filling the gap between two clips, or between the end and the beginning of one."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..sora_core.timeline import interpolate, loop
+from . import host
+from .host import io
+
+OVERLAP = "Frames of either side that the model sees."
+OUTPUT = "Latents with their strength map, for a sampler."
+
+
+class SoraInterpolate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SoraInterpolate",
+            display_name="Sora Interpolate",
+            category="Sora/tasks",
+            description="Prepares a transition: clip A, new frames, clip B. Both clips stay, bit for bit.",
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
+                io.Image.Input("images_a", tooltip="The clip before; of any length."),
+                io.Image.Input("images_b", tooltip="The clip after, of the same width and height."),
+                io.Int.Input("frames", default=8, min=1, max=1024, tooltip="New frames between them."),
+                io.Int.Input("overlap", default=9, min=1, max=1024, tooltip=OVERLAP),
+            ],
+            outputs=[io.Latent.Output(tooltip=OUTPUT)],
+        )
+
+    @classmethod
+    def execute(cls, vae: object, images_a: Tensor, images_b: Tensor, frames: int, overlap: int) -> io.NodeOutput:
+        line = interpolate(images_a[..., :3], images_b[..., :3], frames, overlap=overlap)
+        return io.NodeOutput(host.begin(vae, line))
+
+
+class SoraLoop(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SoraLoop",
+            display_name="Sora Loop",
+            category="Sora/tasks",
+            description="Prepares new frames that lead from the end of a clip back to its beginning, so that it plays "
+            "round and round. The clip stays, bit for bit.",
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
+                io.Image.Input("images", tooltip="The clip, 2 frames or more."),
+                io.Int.Input("frames", default=8, min=1, max=1024, tooltip="New frames behind the clip."),
+                io.Int.Input("overlap", default=9, min=1, max=1024, tooltip=OVERLAP),
+            ],
+            outputs=[io.Latent.Output(tooltip=OUTPUT)],
+        )
+
+    @classmethod
+    def execute(cls, vae: object, images: Tensor, frames: int, overlap: int) -> io.NodeOutput:
+        return io.NodeOutput(host.begin(vae, loop(images[..., :3], frames, overlap=overlap)))
+
+
+class SoraPromptRamp(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SoraPromptRamp",
+            display_name="Sora Prompt Ramp",
+            category="Sora/conditioning",
+            description="Goes from one text to another over the frames that a task makes: the text of clip A, then, "
+            "frame by frame, that of clip B.",
+            inputs=[
+                io.Conditioning.Input("first", tooltip="The text before the new frames."),
+                io.Conditioning.Input("second", tooltip="The text after them."),
+                io.Latent.Input(
+                    "latent", tooltip="Of the task: Sora Interpolate, Sora Extend, Sora Loop, Sora SDEdit."
+                ),
+            ],
+            outputs=[io.Conditioning.Output(tooltip="Both texts with their share of every frame, for a sampler.")],
+        )
+
+    @classmethod
+    def execute(cls, first: list, second: list, latent: dict) -> io.NodeOutput:
+        return io.NodeOutput(host.ramp(first, second, latent))

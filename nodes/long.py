@@ -1,0 +1,105 @@
+"""Minutes of video from prompts with times."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import torch
+
+from ..sora_core.config import SamplingDefaults
+from ..sora_core.long import make_long, parse_cues
+from ..sora_core.samplers import SAMPLERS
+from . import host
+from .host import io, ui
+
+DEFAULTS = SamplingDefaults()
+
+
+class SoraLongVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        side = {"default": 128, "min": 16, "max": 8192, "step": 16}
+        return io.Schema(
+            node_id="SoraLongVideo",
+            display_name="Sora Long Video",
+            category="Sora/tasks",
+            description="Makes a clip of any length in windows that slide, with a text for every span. What is "
+            "finished survives a cancel or a crash: queue it again and it goes on.",
+            inputs=[
+                io.Model.Input("model", tooltip="A rectified-flow video model."),
+                io.Clip.Input("clip", tooltip="Its text encoder."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.String.Input(
+                    "prompts", multiline=True, default="0:00 a red circle bounces on a sky background",
+                    tooltip="One text a line, each with the time at which it begins: 0:05 or 5s. The first is 0:00.",
+                ),
+                io.String.Input("negative", default="", tooltip="What the clip is steered away from."),
+                io.Int.Input("frames", default=120, min=1, max=100000, tooltip="Length of the clip, in frames."),
+                io.Float.Input("fps", default=12.0, min=1.0, max=240.0, tooltip="Frames a second, for the times."),
+                io.Int.Input("width", **side, tooltip="Pixels, a multiple of 16."),
+                io.Int.Input("height", **side, tooltip="Pixels, a multiple of 16."),
+                io.Int.Input("window", default=17, min=9, max=1021, step=4, tooltip="Frames made at once, 4n + 1."),
+                io.Int.Input("overlap", default=2, min=1, max=64, tooltip="Latent frames seen of the last window."),
+                io.Float.Input(
+                    "correct", default=0.2, min=0.0, max=1.0, step=0.05, tooltip="Share of the colour drift taken back."
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Draws the noise."
+                ),
+                io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=1000, tooltip="Steps of the solver."),
+                io.Float.Input("cfg", default=DEFAULTS.cfg, min=0.0, max=100.0, step=0.1, tooltip="Guidance; 1: none."),
+                io.Combo.Input("solver", options=list(SAMPLERS), default=DEFAULTS.solver, tooltip="See Sora Sampler."),
+            ],
+            outputs=[
+                io.Image.Output(tooltip="The frames of the clip."),
+                io.String.Output(display_name="report", tooltip="JSON: every window's drift, before and after."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, prompts: str | None = None, fps: float | None = None) -> bool | str:
+        try:
+            return prompts is None or fps is None or bool(parse_cues(prompts, fps))
+        except ValueError as error:
+            return str(error)
+
+    @classmethod
+    def execute(
+        cls,
+        model: object,
+        clip: object,
+        vae: object,
+        prompts: str,
+        negative: str,
+        frames: int,
+        fps: float,
+        width: int,
+        height: int,
+        window: int,
+        overlap: int,
+        correct: float,
+        seed: int,
+        steps: int,
+        cfg: float,
+        solver: str,
+    ) -> io.NodeOutput:
+        engine = host.HostEngine(
+            model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id
+        )
+        described = [engine.described(), prompts, fps, frames, width, height, window, overlap, correct, seed]
+        folder = host.keeping_folder(hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()[:16])
+        out = torch.empty(frames, height, width, 3)
+        done, drift = 0, []
+        for part in make_long(
+            engine, parse_cues(prompts, fps), frames, width=width, height=height, window=window, overlap=overlap,
+            correct=correct, seed=seed, folder=folder,
+        ):  # fmt: skip
+            host.interrupted()
+            out[done : done + len(part.frames)] = part.frames
+            done += len(part.frames)
+            drift.append({"drift": round(part.drift, 4), "corrected": round(part.corrected, 4)})
+        shutil.rmtree(folder)
+        return io.NodeOutput(out, json.dumps(drift), ui=ui.PreviewText(f"{done} frames in {len(drift)} windows"))
