@@ -10,6 +10,7 @@ from .keyframes import SoraKeyframes
 from .load import SoraLoadModel
 from .long import SoraLongVideo
 from .patches import SoraPatchify, SoraPatchStrength, SoraUnpatchify, SoraViewPatches
+from .report import SoraClipReport
 from .sampler import SoraSampler
 from .sdedit import SoraSDEdit
 from .text import SoraTextEncode
@@ -34,6 +35,7 @@ NODES: list[type[io.ComfyNode]] = [
     SoraSDEdit,
     SoraPromptRamp,
     SoraLongVideo,
+    SoraClipReport,
     SoraWorldClip,
 ]
 

@@ -383,7 +383,11 @@ def pin(vae: comfy.sd.VAE, latent: dict[str, Any], image: Tensor, frame: int) ->
     samples = latent["samples"]
     if samples.ndim != 5 or samples.shape[0] != 1:
         raise ValueError(f"latent of shape {tuple(samples.shape)}: images are pinned to one clip, (1, C, T, H, W)")
-    _, _, space = latent_layout(vae)
+    channels, _, space = latent_layout(vae)
+    if samples.shape[1] != channels:
+        raise ValueError(
+            f"latent has {samples.shape[1]} channels, this VAE makes {channels}: give it to Sora Empty Video"
+        )
     if TIMELINE in latent:
         line, known, strength = latent[TIMELINE]
     else:
@@ -426,6 +430,8 @@ def ramp(first: list, second: list, latent: dict[str, Any]) -> list:
 
 def shared(first: list, second: list, share: Tensor, samples: Tensor) -> list:
     """Two texts, the second with this share (T,) of every latent frame."""
+    if any("mask" in options for part in (first, second) for _, options in part):
+        raise ValueError("conditioning: it is for a part of the frame already; a ramp needs texts without a mask")
     weight = share[:, None, None].expand(samples.shape[2:])
     parts = ((first, 1 - weight), (second, weight))
     return [
@@ -480,11 +486,23 @@ class HostEngine:
 
     def described(self) -> dict[str, Any]:
         digest = sha256()
-        for weight in list(self.model.model.parameters())[-4:]:
-            digest.update(weight.detach().float().cpu().numpy().tobytes())
-        patches = sorted((str(key), str([patch[0] for patch in values])) for key, values in self.model.patches.items())
-        settings = {key: value for key, value in self.settings.items() if key != "node_id"}
-        return {"model": digest.hexdigest()[:16], "patches": patches, "negative": self.negative, "settings": settings}
+        text = encode_text(self.clip, "a text that tells one encoder from another")[0][0]
+        for tensor in (*list(self.model.model.parameters())[-4:], text, *_tensors(list(self.model.patches.values()))):
+            digest.update(tensor.detach().float().cpu().numpy().tobytes())
+        patched = {key: str(getattr(value, "shift", "")) for key, value in self.model.object_patches.items()}
+        strengths = {str(key): str([patch[0] for patch in values]) for key, values in self.model.patches.items()}
+        settings = {key: value for key, value in self.settings.items() if key != "node_id"} | {
+            "negative": self.negative
+        }
+        return {"model": digest.hexdigest()[:16], "patched": patched, "strengths": strengths, "settings": settings}
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """All tensors in what a LoRA loader has put on a MODEL, in its order."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value if isinstance(value, (list, tuple)) else getattr(value, "weights", ())
+    return [tensor for part in parts for tensor in _tensors(part)]
 
 
 def keeping_folder(name: str) -> Path:

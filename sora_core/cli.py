@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpoint import BUNDLED, read_metadata
+from .cli_tasks import add_tasks
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
 from .video import METADATA_SUFFIXES, check_target, contact_sheet, frame_rate, read_video, write_video
@@ -184,7 +185,7 @@ def evaluate(args: argparse.Namespace) -> None:
     scores = scoring.evaluate(
         pipeline, clips=args.clips, kinds=tuple(args.kinds.split(",")), width=width, height=height, frames=args.frames,
         seed=args.seed, batch=args.batch, steps=args.steps, cfg=args.cfg, cfg_interval=args.cfg_interval,
-        solver=args.solver, on_clip=keep,
+        solver=args.solver, negative=args.negative, on_clip=keep,
     )  # fmt: skip
     print(scoring.table(scores))
     quality = round(scoring.vae_psnr(pipeline, 24, 17, 128, 128), 2)
@@ -210,14 +211,17 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--model", type=Path, default=BUNDLED, help="a checkpoint (default: the bundled sora-mini)")
         return one
 
-    def sampling(one: argparse.ArgumentParser) -> None:
-        one.add_argument("--size", type=_size, metavar="WxH", help="pixels (default: the model's own)")
-        one.add_argument("--frames", type=int, help="number of frames, 4*n + 1; 1 makes an image")
+    def sampling(one: argparse.ArgumentParser, *, size: bool = False, frames: bool = False) -> None:
+        if size:
+            one.add_argument("--size", type=_size, metavar="WxH", help="pixels (default: the model's own)")
+        if frames:
+            one.add_argument("--frames", type=int, help="number of frames, 4*n + 1; 1 makes an image")
         one.add_argument("--seed", type=int, default=0, help="same seed, same machine: same video (default 0)")
         one.add_argument("--steps", type=int, help="steps of the solver")
         one.add_argument("--cfg", type=float, help="how strongly the prompt is followed; 1 switches guidance off")
         one.add_argument("--cfg-interval", type=_levels, metavar="LOW-HIGH", help="levels of noise that are guided")
         one.add_argument("--solver", choices=list(SAMPLERS), help="how the steps are taken")
+        one.add_argument("--negative", default="", help="what is not to be shown")
 
     def writing(one: argparse.ArgumentParser, default: Path | None) -> None:
         one.add_argument("--out", type=Path, default=default, help="file to write: .mp4, .mkv, .webp, .gif or .png")
@@ -232,8 +236,7 @@ def parser() -> argparse.ArgumentParser:
         '"a yellow star spins on a night background" --size 192x128 --seed 3 --out star.mp4',
     )
     one.add_argument("prompt", help="what the video should show")
-    sampling(one)
-    one.add_argument("--negative", default="", help="what it should not show")
+    sampling(one, size=True, frames=True)
     one.add_argument("--sheet", type=Path, help="also write eight of its frames side by side to this .png")
     writing(one, Path("clip.mp4"))
 
@@ -264,13 +267,14 @@ def parser() -> argparse.ArgumentParser:
         "Score a model on the procedural world it was trained in.",
         "--clips 48 --kinds single,two --sheet clips.png --out scores.json",
     )
-    sampling(one)
+    sampling(one, size=True, frames=True)
     one.add_argument("--clips", type=int, default=240, help="of each kind (default 240)")
     one.add_argument("--kinds", default="single", help="of single,paraphrase,two,wall (default single)")
     one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--out", type=Path, help="write the scores to this .json")
     one.add_argument("--overwrite", action="store_true", help="replace --out and --sheet instead of numbering them")
+    add_tasks(command, sampling, writing, _free)
     return top
 
 

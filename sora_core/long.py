@@ -16,6 +16,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -155,10 +156,12 @@ def make_long(
     overlap: int = 2,
     correct: float = 0.2,
     seed: int = 0,
+    start: Tensor | None = None,
     folder: Path | str | None = None,
 ) -> Iterator[Window]:
     """Windows of a clip of `frames` frames, one after the other; their frames joined are the clip.
 
+    start: a clip (T, height, width, 3) to go on from, which is not counted and not returned.
     engine: a fresh one. window: frames the model makes at once, 4n + 1. overlap: latent frames that it sees again.
     correct: share of the drift that is taken back, 0 to 1. folder: keeps finished windows, and goes on from them;
     raises ValueError where it holds another clip.
@@ -172,12 +175,16 @@ def make_long(
         raise ValueError(f"correct {correct}: 0 takes nothing of the drift back, 1 all; choose from 0 to 1")
     if any(not cue.text.strip() for cue in cues):
         raise ValueError("a prompt is empty; say what the video should show")
+    if start is not None and tuple(start.shape[1:]) != (height, width, 3):
+        raise ValueError(f"start of shape {tuple(start.shape)}: it has to be (T, {height}, {width}, 3)")
     described = engine.described() | {
         "cues": [asdict(cue) for cue in cues], "width": width, "height": height, "window": window, "overlap": overlap,
-        "correct": correct, "seed": seed,
+        "correct": correct, "seed": seed, "start": "" if start is None else _digest(start),
     }  # fmt: skip
     store = _Store(folder, described) if folder is not None else None
     tasks = _Tasks(engine, cues, shape, overlap, seed)
+    if start is not None:
+        tasks.go_on_from(start)
     return _windows(engine, tasks, frames, correct, store)
 
 
@@ -191,13 +198,25 @@ class _Tasks:
         self.made, self.number = 0, 0  # latent frames and windows so far
         self._latents = self._frames = torch.empty(0)
 
+    @property
+    def has_past(self) -> bool:
+        return self._latents.numel() > 0
+
+    def go_on_from(self, start: Tensor) -> None:
+        reach = (self.overlap + 1) * self.engine.time_factor + 1
+        tail = start[-reach:]
+        tail = torch.cat([tail[:1].expand(reach - len(tail), *tail.shape[1:]), tail])  # a short clip stood still before
+        latents = self.engine.encode(tail)
+        self.engine.decode(latents)  # the decoder has seen it, too
+        self._latents, self._frames = latents[:, :, -self.overlap :], tail[self.engine.time_factor :]
+
     def texts(self) -> tuple[str, str | None, Tensor]:
-        begin = self.made - self.overlap - 1 if self.made else 0
+        begin = self.made - self.overlap - 1 if self.has_past else 0
         return _texts(self.cues, begin, self.shape[0], self.engine.time_factor)
 
     def next(self) -> Task:
         task = Task(self.shape, (self.seed + self.number) % 2**63, *self.texts())
-        if not self.made:
+        if not self.has_past:
             return task
         first = self.engine.encode(self._frames[:1])
         known = first.new_zeros(1, first.shape[1], *self.shape)
@@ -208,13 +227,13 @@ class _Tasks:
 
     def new_of(self, latents: Tensor) -> Tensor:
         """What a sampled window adds."""
-        return latents[:, :, self.overlap + 1 if self.made else 0 :]
+        return latents[:, :, self.overlap + 1 if self.has_past else 0 :]
 
     def finished(self, new: Tensor, frames: Tensor) -> None:
         reach = self.overlap * self.engine.time_factor + 1
-        self._latents = torch.cat([self._latents, new], dim=2) if self.made else new
-        self._latents = self._latents[:, :, -self.overlap :].clone()
-        self._frames = (torch.cat([self._frames, frames]) if self.made else frames)[-reach:].clone()
+        past = self.has_past
+        self._frames = (torch.cat([self._frames, frames]) if past else frames)[-reach:].clone()
+        self._latents = (torch.cat([self._latents, new], dim=2) if past else new)[:, :, -self.overlap :].clone()
         self.made, self.number = self.made + new.shape[2], self.number + 1
 
 
@@ -266,6 +285,10 @@ def _led(latents: Tensor, reference: Tensor, share: float) -> Tensor:
     target_mean, target_deviation = (row.view(1, -1, 1, 1, 1) for row in reference)
     matched = (latents - mean) / deviation.clamp(min=1e-6) * target_deviation + target_mean
     return torch.lerp(latents, matched, share)
+
+
+def _digest(frames: Tensor) -> str:
+    return sha256(frames.contiguous().float().numpy().tobytes()).hexdigest()[:16]
 
 
 class _Store:

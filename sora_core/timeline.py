@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .patches import Grid, map_to_tokens, tokens_to_map
 from .selection import latent_frame_of, mask_to_latents
 
 FACTOR = 4  # video frames per latent frame, but for the first
@@ -76,7 +77,9 @@ class Timeline:
         strength = mask_to_latents(padded, tuple(known.shape[2:]), FACTOR).clone()
         for first in soft:
             strength[first].clamp_(min=SOFT)
-        return known, strength[None, None]
+        cell = multiple * known.shape[3] // padded.shape[1]  # latents per patch: a patch is kept as a whole or not
+        grid = Grid.of(tuple(known.shape[2:]), (1, cell, cell))
+        return known, tokens_to_map(map_to_tokens(strength[None, None], grid), grid)
 
     def ramp(self) -> Tensor:
         """Shares (T',) that rise from 0 to 1 over the latents that are made, for a second text."""
@@ -117,11 +120,17 @@ class Timeline:
         return out
 
     def pin(self, image: Tensor, frame: int) -> Timeline:
-        """With an image (H, W, 3) given at a frame. The latent that covers the frame shows the image throughout."""
-        total = len(self.canvas)
-        at = frame + total if frame < 0 else frame
-        if not 0 <= at < total:
+        """With an image (H, W, 3) given at a frame of the finished clip. The latent that covers the frame shows the
+        image throughout, but where it holds frames that are given already."""
+        lead = 0 if self.before is None else len(self.before)
+        new = self.show[1] - self.show[0]
+        total = lead + new + (0 if self.after is None else len(self.after))
+        place = frame + total if frame < 0 else frame
+        if not 0 <= place < total:
             raise ValueError(f"frame {frame} of a clip of {total}: choose 0 to {total - 1}, or -1 for the last")
+        if not lead <= place < lead + new:
+            raise ValueError(f"frame {frame} is given already; choose from {lead} to {lead + new - 1}, which are made")
+        at = place - lead + self.show[0]
         if image.shape[:2] != self.canvas.shape[1:3]:
             raise ValueError(
                 f"image of {image.shape[1]}x{image.shape[0]} for a clip of "
@@ -130,7 +139,9 @@ class Timeline:
         latent = latent_frame_of(at)
         first, stop = max(0, latent * FACTOR - FACTOR + 1), latent * FACTOR + 1
         canvas, strength, keep = self.canvas.clone(), self.strength.clone(), self.keep.clone()
-        canvas[first:stop], strength[first:stop], keep[at] = image, 0, True
+        free = ~keep[first:stop].flatten(1).any(1)
+        free[at - first] = True
+        canvas[first:stop][free], strength[first:stop], keep[at] = image, 0, True
         return replace(self, canvas=canvas, strength=strength, keep=keep, pieces=(*self.pieces, (first, stop - first)))
 
 
@@ -232,6 +243,8 @@ def _curve(text: str, total: int) -> Tensor:
             if points and int(match[1]) <= points[-1][0]:
                 raise ValueError(f"curve: frame {match[1]} does not come after frame {points[-1][0]}")
             points.append((int(match[1]), float(match[2])))
+    if not points:
+        raise ValueError("curve: there is no point in it; write it as in `0:0, 8:0.6, 16:1`")
     at, values = zip(*points, strict=True)
     return torch.from_numpy(np.interp(np.arange(total), at, values)).float()
 
@@ -278,7 +291,8 @@ def _gap(a: Tensor, b: Tensor, count: int, overlap: int) -> Timeline:
     seen = min(overlap, len(a))
     drop = (seen + count - 1) % FACTOR  # so that the gap ends with a latent
     seen, hold = (seen - drop, 0) if drop < seen else (seen, FACTOR - drop)
-    a = torch.cat([a[:1].expand(hold, *a.shape[1:]), a[len(a) - seen :]])
+    a = a[len(a) - seen :]
+    a = torch.cat([a[:1].expand(hold, *a.shape[1:]), a])
     lead = len(a) + count
     head = max(FACTOR, min(overlap, len(b)) // FACTOR * FACTOR)
     return _joined([(a, 0), (_held(b[:head], head), lead)], lead + head, (len(a), lead))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import count, pairwise
+from itertools import chain, count, pairwise
 from numbers import Rational
 from pathlib import Path
 from uuid import uuid4
@@ -262,7 +262,7 @@ def _image_frames(path: Path) -> tuple[Fraction | None, list[tuple[np.ndarray, F
 
 def write_video(
     path: str | Path,
-    frames: Tensor,
+    frames: Tensor | Iterable[Tensor],
     fps: float | Rational,
     *,
     lossless: bool = False,
@@ -277,7 +277,8 @@ def write_video(
     frame, always lossless.
 
     Args:
-        frames: (T, H, W, 3), floating point in 0..1, rounded to 8 bits.
+        frames: (T, H, W, 3), floating point in 0..1, rounded to 8 bits; or parts of such a clip, one after the other,
+            which .mp4 and .mkv write as they come.
         fps: frames per second. .gif rounds times to 1/100 s and .webp to 1/1000 s; .png has none.
         lossless: keep the 8-bit values exactly; not for .gif.
         metadata: short texts, for .mp4, .mkv and .png; keys of lower-case letters, digits and underscores.
@@ -290,8 +291,14 @@ def write_video(
     """
     path, rate, metadata = Path(path), frame_rate(fps), dict(metadata or {})
     suffix = path.suffix.lower()
-    _check_frames(frames, "frames")
-    check_target(path, frames.shape[:3], fps, lossless=lossless)
+    if not isinstance(frames, Tensor) and suffix not in (".mp4", ".mkv"):
+        frames = torch.cat(list(frames))
+    parts = iter((frames,) if isinstance(frames, Tensor) else frames)
+    first = next(parts, None)
+    if first is None:
+        raise ValueError("frames: there is not a single part")
+    _check_frames(first, "frames")
+    check_target(path, first.shape[:3], fps, lossless=lossless)
     if metadata and suffix not in METADATA_SUFFIXES:
         raise ValueError(f"{suffix} keeps no metadata here; write .mp4, .mkv or .png, or leave the metadata out")
     for key, value in metadata.items():
@@ -301,7 +308,7 @@ def write_video(
                 f"none of {', '.join(sorted(_MUXER_KEYS))}, values are str"
             )
     with _replacing(path, overwrite) as part:
-        _WRITERS[suffix](part, frames, rate, lossless, metadata)
+        _WRITERS[suffix](part, chain([first], parts), rate, lossless, metadata)
 
 
 def check_target(path: str | Path, shape: Sequence[int], fps: float | Rational, *, lossless: bool = False) -> None:
@@ -333,9 +340,9 @@ def _check_frames(frames: Tensor, name: str) -> None:
         raise ValueError(f"{name} must lie in 0..1, got {low:.3g}..{high:.3g}; clamp or rescale them first")
 
 
-def _to_bytes(frames: Tensor) -> Iterator[np.ndarray]:
-    """(H, W, 3) uint8 each, one at a time."""
-    for frame in frames.detach():
+def _to_bytes(parts: Iterable[Tensor]) -> Iterator[np.ndarray]:
+    """(H, W, 3) uint8 each, one at a time, of the parts of a clip."""
+    for frame in chain.from_iterable(part.detach() for part in parts):
         yield frame.float().mul(255).round().clamp(0, 255).to(torch.uint8).contiguous().cpu().numpy()
 
 
@@ -360,13 +367,15 @@ def _replacing(path: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _write_h264(
-    muxer: str, part: Path, frames: Tensor, fps: Fraction, lossless: bool, metadata: dict[str, str]
+    muxer: str, part: Path, parts: Iterable[Tensor], fps: Fraction, lossless: bool, metadata: dict[str, str]
 ) -> None:
+    images = _to_bytes(parts)
+    first = next(images)
     options = {"fflags": "+bitexact"} | ({"movflags": "+faststart+use_metadata_tags"} if muxer == "mp4" else {})
     with av.open(str(part.absolute()), "w", format=muxer, options=options) as container:
         container.metadata.update(metadata)
         stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=fps)
-        stream.height, stream.width = frames.shape[1:3]
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "rgb24" if lossless else "yuv420p"
         # cpu-independent: x264's AVX-512 code gives other bytes about once in twenty files, without it.
         stream.options = {
@@ -379,7 +388,7 @@ def _write_h264(
         codec.color_primaries = codec.color_trc = _BT709
         if not lossless:
             codec.colorspace, codec.color_range = _BT709, ColorRange.MPEG.value
-        for index, image in enumerate(_to_bytes(frames)):
+        for index, image in enumerate(chain([first], images)):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             if not lossless:
                 frame = frame.reformat(
@@ -392,24 +401,24 @@ def _write_h264(
 
 
 def _write_animation(
-    kind: str, tick: int, part: Path, frames: Tensor, fps: Fraction, lossless: bool, metadata: dict[str, str]
+    kind: str, tick: int, part: Path, parts: Iterable[Tensor], fps: Fraction, lossless: bool, metadata: dict[str, str]
 ) -> None:
     """`tick`: the milliseconds of which every frame's duration is a multiple."""
-    ticks = [round(place * 1000 / (fps * tick)) for place in range(len(frames) + 1)]
+    first, *rest = (Image.fromarray(image) for image in _to_bytes(parts))
+    ticks = [round(place * 1000 / (fps * tick)) for place in range(len(rest) + 2)]
     durations = [(after - before) * tick for before, after in pairwise(ticks)]
-    first, *rest = (Image.fromarray(image) for image in _to_bytes(frames))
     how = {"lossless": lossless, "quality": 85} if kind == "WEBP" else {}
     first.save(part, kind, save_all=True, append_images=rest, duration=durations, loop=0, **how)
 
 
-def _write_png(part: Path, frames: Tensor, fps: Fraction, lossless: bool, metadata: dict[str, str]) -> None:
+def _write_png(part: Path, parts: Iterable[Tensor], fps: Fraction, lossless: bool, metadata: dict[str, str]) -> None:
     text = PngImagePlugin.PngInfo()
     for key, value in metadata.items():
         text.add_itxt(key, value)
-    Image.fromarray(next(_to_bytes(frames))).save(part, "PNG", pnginfo=text)
+    Image.fromarray(next(_to_bytes(parts))).save(part, "PNG", pnginfo=text)
 
 
-_WRITERS: dict[str, Callable[[Path, Tensor, Fraction, bool, dict[str, str]], None]] = {
+_WRITERS: dict[str, Callable[[Path, Iterable[Tensor], Fraction, bool, dict[str, str]], None]] = {
     ".mp4": partial(_write_h264, "mp4"),
     ".mkv": partial(_write_h264, "matroska"),
     ".webp": partial(_write_animation, "WEBP", 1),
@@ -453,7 +462,7 @@ def contact_sheet(
     for number, clip in enumerate(clips):
         _check_frames(clip, f"clips[{number}]")
         chosen = torch.linspace(0, len(clip) - 1, min(frames_per_clip, len(clip))).round().long()
-        rows.append(_strip([Image.fromarray(image) for image in _to_bytes(clip[chosen.to(clip.device)])]))
+        rows.append(_strip([Image.fromarray(image) for image in _to_bytes([clip[chosen.to(clip.device)]])]))
     width = max(row.width for row in rows)
     if labels is not None:
         rows = [part for label, row in zip(labels, rows, strict=True) for part in (_caption(label, width), row)]

@@ -119,3 +119,23 @@ def test_cues_that_cannot_be_say_which_line(text: str, words: str) -> None:
 def test_settings_that_cannot_be_say_why(pipeline: Pipeline, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         long(pipeline, CIRCLE, 40, **settings)
+
+
+def test_a_clip_that_is_given_is_seen_and_not_returned(tiny: Model) -> None:
+    seen: list[Tensor] = []
+
+    class Watching(Pipeline):
+        def sample(self, *args: Any, **settings: Any) -> Tensor:
+            seen.append(settings["known"])
+            return super().sample(*args, **settings)
+
+    for length in (1, 6, 13, 30):
+        start = torch.rand(length, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+        windows = list(long(Watching(tiny), CIRCLE, 10, start=start, correct=0))
+        assert len(frames_of(windows)) == 10
+        tail = torch.cat([start[:1].expand(max(0, 13 - length), -1, -1, -1), start])[-13:]
+        pipeline = Pipeline(tiny)
+        known = seen.pop(0)
+        torch.testing.assert_close(known[:, :, 1:3], pipeline.encode(tail)[:, :, 2:], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(known[:, :, :1], pipeline.encode(tail[4:5]), atol=1e-5, rtol=1e-5)
+        seen.clear()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sora_core.pipeline import Pipeline
-from sora_core.timeline import SOFT, Timeline, edit, empty, extend, interpolate, loop, reroll
+from sora_core.timeline import SOFT, Timeline, edit, empty, extend, interpolate, levels, loop, reroll
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18)
 NEW = (1, 2, 3, 4, 5, 8, 12)
@@ -118,12 +118,34 @@ def test_pinned_images_stand_at_their_frames() -> None:
     line = empty(15, 24, 40).pin(images[0], 0).pin(images[1], 6).pin(images[2], -1)
     with_pins = line.restore(made(line))
     assert len(with_pins) == 15
-    for image, frame in zip(images, (0, 6, 16), strict=True):  # -1 is the canvas' last frame
-        if frame < 15:
-            assert torch.equal(with_pins[frame], image)
+    for image, frame in zip(images, (0, 6, 14), strict=True):
+        assert torch.equal(with_pins[frame], image)
     laws(line)
     strength = line.encode(stand_in)[1][0, 0, :, 0, 0]
     assert strength.tolist() == [0, 1, pytest.approx(SOFT), 1, pytest.approx(SOFT)]
+
+
+def test_pins_leave_what_is_given_alone() -> None:
+    """Two images in one latent, and one beside kept frames of a task: all come back."""
+    images, source = clip(2, seed=2), clip(9)
+    line = empty(9, 24, 40).pin(images[0], 6).pin(images[1], 7)
+    out = line.restore(made(line))
+    assert torch.equal(out[6], images[0]) and torch.equal(out[7], images[1])
+    line = extend(source, after=6).pin(images[0], -1)
+    laws(line)
+    out = line.restore(made(line))
+    assert len(out) == 15 and torch.equal(out[:9], source) and torch.equal(out[-1], images[0])
+    with pytest.raises(ValueError, match="frame 3 is given already; choose from 9 to 14"):
+        extend(source, after=6).pin(images[0], 3)
+
+
+def test_a_patch_is_kept_as_a_whole_or_not() -> None:
+    mask = torch.zeros(1, 24, 40)
+    mask[:, :, 8:12] = 1  # half of the first patch
+    strength = edit(clip(5), mask).encode(stand_in)[1]
+    cells = strength.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).amax((-1, -3))
+    assert torch.equal(strength.unflatten(-1, (-1, 2)).amin(-1), strength.unflatten(-1, (-1, 2)).amax(-1))
+    assert cells.unique().tolist() == [0, 1]
 
 
 def test_the_fade_touches_made_frames_alone_and_ends_soon() -> None:
@@ -157,7 +179,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
     line = extend(source, after=4)
     line.encode(pipeline.encode)
     line.restore(torch.rand(len(line.canvas), 32, 48, 3))
-    line.pin(source[0], 3)
+    line.pin(source[0], 7)
     assert torch.equal(source, copy)
 
 
@@ -175,6 +197,8 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),
         (lambda: edit(clip(5), torch.ones(5, 8, 8)), "a map"),
         (lambda: reroll(clip(5), 3, 5), "choose 0 to 4"),
+        (lambda: levels(clip(5), 1, curve=","), "there is no point in it"),
+        (lambda: levels(clip(5), 1, curve="3:0, 2:1"), "frame 2 does not come after frame 3"),
         (lambda: empty(9, 24, 40).pin(clip(1)[0], 9), "frame 9 of a clip of 9"),
         (lambda: empty(9, 24, 40).pin(clip(1, 8, 8)[0], 0), "resize it first"),
         (lambda: extend(clip(5), after=4).restore(torch.rand(5, 24, 40, 3)), "decode the latents"),

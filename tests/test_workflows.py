@@ -61,7 +61,7 @@ def test_both_formats_are_one_graph(name: str) -> None:
 def test_nodes_do_not_overlap_and_wires_run_to_the_right(name: str) -> None:
     ui = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     boxes = {
-        node["id"]: (node["pos"][0], node["pos"][1] - BUILD.TITLE, node["pos"][0] + node["size"][0],
+        node["id"]: (node["pos"][0], node["pos"][1] - sys.modules["graph"].TITLE, node["pos"][0] + node["size"][0],
                      node["pos"][1] + node["size"][1])
         for node in ui["nodes"]
     }  # fmt: skip

@@ -6,179 +6,16 @@ python workflows/build.py        write all (tests check that what is in the fold
 from __future__ import annotations
 
 import json
-import uuid
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from graph import Node, Workflow  # noqa: E402
+
 FPS = 12.0
-COLUMN, GAP, TITLE = 340, 60, 30  # pixels: width of a column, gap between nodes, height of a node's title
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What the editor must know of a node type: sockets in, widgets in order, sockets out, size on the canvas."""
-
-    inputs: dict[str, str]
-    widgets: tuple[str, ...]
-    outputs: tuple[str, ...]
-    size: tuple[int, int]
-    optional: tuple[str, ...] = ()
-
-
-KINDS = {
-    "SoraLoadModel": Kind({}, ("checkpoint",), ("MODEL", "CLIP", "VAE"), (300, 100)),
-    "SoraTextEncode": Kind({"clip": "CLIP"}, ("text",), ("CONDITIONING",), (300, 130)),
-    "SoraEmptyVideo": Kind(
-        {"vae": "VAE"}, ("width", "height", "frames", "batch_size"), ("LATENT",), (300, 150), optional=("vae",)
-    ),
-    "SoraSampler": Kind(
-        {"model": "MODEL", "positive": "CONDITIONING", "negative": "CONDITIONING", "latent": "LATENT"},
-        ("seed", "steps", "cfg", "solver"), ("LATENT",), (300, 420),
-    ),
-    "SoraVAEEncode": Kind({"vae": "VAE", "images": "IMAGE"}, (), ("LATENT",), (240, 60)),
-    "SoraVAEDecode": Kind({"vae": "VAE", "latent": "LATENT"}, (), ("IMAGE",), (240, 60)),
-    "SoraPatchify": Kind({"latent": "LATENT"}, ("strength",), ("SORA_PATCHES",), (260, 60)),
-    "SoraUnpatchify": Kind({"patches": "SORA_PATCHES"}, (), ("LATENT",), (240, 40)),
-    "SoraPatchStrength": Kind(
-        {"patches": "SORA_PATCHES", "mask": "MASK"},
-        ("strength", "first_frame", "last_frame", "left", "top", "right", "bottom"), ("SORA_PATCHES",), (300, 230),
-        optional=("mask",),
-    ),
-    "SoraViewPatches": Kind({"patches": "SORA_PATCHES"}, (), ("IMAGE",), (240, 40)),
-    "SoraWorldClip": Kind(
-        {}, ("shape", "colour", "motion", "background", "size", "style", "width", "height", "frames", "seed"),
-        ("IMAGE",), (300, 300),
-    ),
-    "CLIPTextEncode": Kind({"clip": "CLIP"}, ("text",), ("CONDITIONING",), (300, 130)),
-    "KSampler": Kind(
-        {"model": "MODEL", "positive": "CONDITIONING", "negative": "CONDITIONING", "latent_image": "LATENT"},
-        ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise"), ("LATENT",), (300, 270),
-    ),
-    "VAEDecode": Kind({"samples": "LATENT", "vae": "VAE"}, (), ("IMAGE",), (240, 60)),
-    "CreateVideo": Kind({"images": "IMAGE", "audio": "AUDIO"}, ("fps",), ("VIDEO",), (260, 80), optional=("audio",)),
-    "SaveVideo": Kind({"video": "VIDEO"}, ("filename_prefix", "format", "codec"), (), (360, 440)),
-    "SaveImage": Kind({"images": "IMAGE"}, ("filename_prefix",), (), (360, 400)),
-    "PreviewImage": Kind({"images": "IMAGE"}, (), (), (360, 300)),
-}  # fmt: skip
-
-
-@dataclass
-class Node:
-    id: int
-    type: str
-    values: dict[str, Any]
-    links: dict[str, tuple[Node, int]]
-    title: str
-    position: tuple[int, int] = (0, 0)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return KINDS[self.type].size
-
-    def __getitem__(self, output: str) -> tuple[Node, int]:
-        """The output socket of a type, as in `model["VAE"]`."""
-        return self, KINDS[self.type].outputs.index(output)
-
-
-@dataclass
-class Workflow:
-    """Nodes in columns, from left to right; every column is a group with a title."""
-
-    name: str
-    note: str
-    nodes: list[Node] = field(default_factory=list)
-    columns: list[tuple[str, list[Node]]] = field(default_factory=list)
-
-    def add(self, kind: str, title: str = "", **inputs: Any) -> Node:
-        links = {name: value for name, value in inputs.items() if isinstance(value, tuple)}
-        values = {name: value for name, value in inputs.items() if not isinstance(value, tuple)}
-        known = KINDS[kind]
-        assert set(links) <= set(known.inputs) and list(values) == list(known.widgets), (kind, inputs)
-        assert set(known.inputs) - set(links) <= set(known.optional), (kind, inputs)
-        node = Node(len(self.nodes) + 1, kind, values, links, title)
-        self.nodes.append(node)
-        return node
-
-    def column(self, title: str, *nodes: Node) -> None:
-        x = sum(max(node.size[0] for node in column) + GAP for _, column in self.columns)
-        y = 0
-        for node in nodes:
-            node.position = (x, y)
-            y += node.size[1] + TITLE + GAP
-        self.columns.append((title, list(nodes)))
-
-    def api(self) -> dict[str, Any]:
-        """What POST /prompt takes."""
-        return {
-            str(node.id): {
-                "class_type": node.type,
-                "inputs": node.values | {name: [str(source.id), slot] for name, (source, slot) in node.links.items()},
-                "_meta": {"title": node.title or node.type},
-            }
-            for node in self.nodes
-        }
-
-    def ui(self) -> dict[str, Any]:
-        """What the editor opens."""
-        links: list[list[Any]] = []
-        for node in self.nodes:
-            for slot, (name, kind) in enumerate(KINDS[node.type].inputs.items()):
-                if name in node.links:
-                    source, output = node.links[name]
-                    links.append([len(links) + 1, source.id, output, node.id, slot, kind])
-        nodes = [self._ui_node(node, order, links) for order, node in enumerate(self.nodes)]
-        note = len(nodes) + 1
-        nodes.append(
-            {
-                "id": note, "type": "MarkdownNote", "pos": [-380, 0], "size": [320, 420], "flags": {},
-                "order": note - 1, "mode": 0, "inputs": [], "outputs": [], "title": "Read me", "properties": {},
-                "widgets_values": [self.note], "color": "#432", "bgcolor": "#653",
-            }
-        )  # fmt: skip
-        groups = [self._group(i + 1, title, column) for i, (title, column) in enumerate(self.columns)]
-        return {
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"sora-patches/{self.name}")), "revision": 0,
-            "last_node_id": note, "last_link_id": len(links), "nodes": nodes, "links": links, "groups": groups,
-            "config": {}, "extra": {"ds": {"scale": 0.7, "offset": [480, 160]}}, "version": 0.4,
-        }  # fmt: skip
-
-    @staticmethod
-    def _ui_node(node: Node, order: int, links: list[list[Any]]) -> dict[str, Any]:
-        kind = KINDS[node.type]
-        incoming = {link[4]: link[0] for link in links if link[3] == node.id}
-        outgoing = [[link[0] for link in links if link[1:3] == [node.id, slot]] for slot in range(len(kind.outputs))]
-        values: list[Any] = []
-        for name, value in node.values.items():
-            # every seed is followed by a widget of the editor: what happens to it after a run
-            values += [value, "fixed"] if name == "seed" else [value]
-        out = {
-            "id": node.id, "type": node.type, "pos": list(node.position), "size": list(node.size), "flags": {},
-            "order": order, "mode": 0,
-            "inputs": [
-                {"name": name, "type": socket, "link": incoming.get(slot)}
-                | ({"shape": 7} if name in kind.optional else {})
-                for slot, (name, socket) in enumerate(kind.inputs.items())
-            ],
-            "outputs": [
-                {"name": name, "type": name, "links": ids or None}
-                for name, ids in zip(kind.outputs, outgoing, strict=True)
-            ],
-            "properties": {"Node name for S&R": node.type}, "widgets_values": values,
-        }  # fmt: skip
-        return out | ({"title": node.title} if node.title else {})
-
-    @staticmethod
-    def _group(number: int, title: str, column: list[Node]) -> dict[str, Any]:
-        left, top = column[0].position[0] - 20, column[0].position[1] - TITLE - 50
-        right = max(node.position[0] + node.size[0] for node in column) + 20
-        bottom = max(node.position[1] + node.size[1] for node in column) + 20
-        bounding = [left, top, right - left, bottom - top]
-        return {"id": number, "title": title, "bounding": bounding, "color": "#3f789e", "font_size": 22, "flags": {}}
-
-
 BUNDLED = "sora-mini (bundled)"
 PROMPT = "a red circle moves left on a sky background"
 
@@ -296,7 +133,172 @@ def stock_sampler() -> Workflow:
     return w
 
 
-WORKFLOWS: tuple[Callable[[], Workflow], ...] = (text_to_video, text_to_image, vae_roundtrip, patches, stock_sampler)
+def extend() -> Workflow:
+    w = Workflow(
+        "extend",
+        "# Extend a clip\n\nSora Extend keeps the clip (strength 0) and adds places to be made (strength 1), **after** "
+        "it, **before** it, or both. Sora VAE Decode puts the clip's own frames back, bit for bit.\n\nThe report "
+        "compares the step at the seam with the steps elsewhere: 1 is no seam.",
+    )
+    clip = _material(w, "red", "circle", "moves left", "sky")
+    model, vae = _loader(w)
+    task = w.add("SoraExtend", vae=vae, images=clip["IMAGE"], before=0, after=8, overlap=9)
+    _finish(w, model, task, PROMPT, "extend", clip, seams="17", source=clip)
+    return w
+
+
+def extend_backward() -> Workflow:
+    w = Workflow(
+        "extend_backward",
+        "# What came before\n\nThe same node with frames **before** the clip: several openings of one clip are made "
+        "by changing the seed.",
+    )
+    clip = _material(w, "blue", "square", "moves right", "sand")
+    model, vae = _loader(w)
+    task = w.add("SoraExtend", vae=vae, images=clip["IMAGE"], before=8, after=0, overlap=9)
+    prompt = "a blue square moves right on a sand background"
+    _finish(w, model, task, prompt, "extend_backward", clip, seams="8", source=clip, source_at=8)
+    return w
+
+
+def transition() -> Workflow:
+    w = Workflow(
+        "transition",
+        "# From one clip to another\n\nSora Interpolate keeps both clips and makes the frames between them; Sora "
+        "Prompt Ramp leads the text from the first to the second over these frames.",
+    )
+    a = _material(w, "red", "circle", "moves left", "sky")
+    b = _material(w, "yellow", "star", "stays still", "night")
+    model, vae = _loader(w)
+    task = w.add("SoraInterpolate", vae=vae, images_a=a["IMAGE"], images_b=b["IMAGE"], frames=8, overlap=5)
+    first = w.add("SoraTextEncode", "Text of the first", clip=model["CLIP"], text=PROMPT)
+    second = w.add("SoraTextEncode", "Text of the second", clip=model["CLIP"],
+                   text="a yellow star stays still on a night background")  # fmt: skip
+    negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+    ramp = w.add("SoraPromptRamp", first=first["CONDITIONING"], second=second["CONDITIONING"], latent=task["LATENT"])
+    sampler = _sampler(w, model, ramp, negative, task["LATENT"])
+    tail = _output(w, model, sampler, "transition", seams="17, 25")
+    for title, *column in (
+        ("Two clips", a, b), ("Model, task", model, task), ("Texts", first, second, negative), ("Ramp", ramp),
+        ("Sample", sampler), *tail,
+    ):  # fmt: skip
+        w.column(title, *column)
+    return w
+
+
+def loop() -> Workflow:
+    w = Workflow(
+        "loop",
+        "# Round and round\n\nSora Loop keeps the clip and makes the frames that lead from its end back to its "
+        "beginning. The report measures the step from the last frame to the first as well.",
+    )
+    clip = _material(w, "green", "ring", "circles around", "pink")
+    model, vae = _loader(w)
+    task = w.add("SoraLoop", vae=vae, images=clip["IMAGE"], frames=8, overlap=5)
+    prompt = "a green ring circles around on a pink background"
+    _finish(w, model, task, prompt, "loop", clip, seams="17", loop=True, source=clip)
+    return w
+
+
+def keyframes() -> Workflow:
+    w = Workflow(
+        "keyframes",
+        "# Images at chosen frames\n\nSora Keyframes pins an image to a frame of a clip that is to be made: here the "
+        "first and the last. One image at frame 0 is image to video. Chain as many as you like.",
+    )
+    clip = _material(w, "orange", "square", "moves right", "gray")
+    model, vae = _loader(w)
+    one = w.add("ImageFromBatch", "First image", image=clip["IMAGE"], batch_index=0, length=1)
+    other = w.add("ImageFromBatch", "Last image", image=clip["IMAGE"], batch_index=16, length=1)
+    empty = w.add("SoraEmptyVideo", "Canvas", width=128, height=128, frames=17, batch_size=1)
+    first = w.add("SoraKeyframes", "At the beginning", vae=vae, latent=empty["LATENT"], image=one["IMAGE"], frame=0)
+    last = w.add("SoraKeyframes", "At the end", vae=vae, latent=first["LATENT"], image=other["IMAGE"], frame=-1)
+    positive, negative = _texts(w, model, "an orange square moves right on a gray background")
+    sampler = _sampler(w, model, positive, negative, last["LATENT"])
+    tail = _output(w, model, sampler, "keyframes")
+    for title, *column in (
+        ("Material", clip), ("Model, canvas", model, empty), ("Images", one, other), ("First", first, positive),
+        ("Last", last, negative), ("Sample", sampler), *tail,
+    ):  # fmt: skip
+        w.column(title, *column)
+    return w
+
+
+def sdedit() -> Workflow:
+    w = Workflow(
+        "sdedit",
+        "# Change a clip with words\n\nSora SDEdit begins from the clip itself, noised to a **strength**: low keeps "
+        "more of it, high follows the text more. The track stays, the colour changes.\n\nA mask, a span of frames or "
+        "a curve of strengths says where; what has strength 0 stays bit for bit.",
+    )
+    clip = _material(w, "red", "circle", "moves left", "sky")
+    model, vae = _loader(w)
+    task = w.add("SoraSDEdit", vae=vae, images=clip["IMAGE"], strength=0.85, first_frame=0, last_frame=-1, curve="")
+    _finish(w, model, task, "a blue circle moves left on a sky background", "sdedit", clip)
+    return w
+
+
+def long_video() -> Workflow:
+    w = Workflow(
+        "long_video",
+        "# As long as you like\n\nSora Long Video makes a clip in windows that slide; every line of the prompts begins "
+        "with its time. What is finished survives a cancel: queue again and it goes on.\n\n720 frames are a minute.",
+    )
+    model, vae = _loader(w)
+    clip = w.add(
+        "SoraLongVideo", model=model["MODEL"], clip=model["CLIP"], vae=vae,
+        prompts="0:00 a red circle circles around on a sky background\n0:03 a blue square bounces on a sky background",
+        negative="", frames=72, fps=FPS, width=128, height=128, window=17, overlap=2, correct=0.2, seed=0, steps=20,
+        cfg=4.0, solver="dpmpp_2m",
+    )  # fmt: skip
+    video = w.add("CreateVideo", images=clip["IMAGE"], fps=FPS)
+    save = w.add("SaveVideo", video=video["VIDEO"], filename_prefix="sora/long_video", format="auto", codec="auto")
+    for title, *column in (("Model", model), ("Make", clip), ("Video", video), ("Save", save)):
+        w.column(title, *column)
+    return w
+
+
+WORKFLOWS: tuple[Callable[[], Workflow], ...] = (
+    text_to_video, text_to_image, vae_roundtrip, patches, stock_sampler,
+    extend, extend_backward, transition, loop, keyframes, sdedit, long_video,
+)  # fmt: skip
+
+
+def _loader(w: Workflow) -> tuple[Node, tuple[Node, int]]:
+    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
+    return model, model["VAE"]
+
+
+def _texts(w: Workflow, model: Node, prompt: str) -> tuple[Node, Node]:
+    positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text=prompt)
+    return positive, w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+
+
+def _finish(
+    w: Workflow, model: Node, task: Node, prompt: str, name: str, clip: Node, *, seams: str = "", loop: bool = False,
+    source: Node | None = None, source_at: int = 0,
+) -> None:  # fmt: skip
+    """The part that all tasks share: texts, sampler, decoder, report, video."""
+    positive, negative = _texts(w, model, prompt)
+    sampler = _sampler(w, model, positive, negative, task["LATENT"])
+    tail = _output(w, model, sampler, name, seams=seams, loop=loop, source=source, source_at=source_at)
+    for title, *column in (
+        ("Material", clip), ("Model, task", model, task), ("Text", positive, negative), ("Sample", sampler), *tail,
+    ):  # fmt: skip
+        w.column(title, *column)
+
+
+def _output(
+    w: Workflow, model: Node, sampler: Node, name: str, *, seams: str = "", loop: bool = False,
+    source: Node | None = None, source_at: int = 0,
+) -> list[tuple]:  # fmt: skip
+    frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
+    video = w.add("CreateVideo", images=frames["IMAGE"], fps=FPS)
+    save = w.add("SaveVideo", video=video["VIDEO"], filename_prefix=f"sora/{name}", format="auto", codec="auto")
+    given = {} if source is None else {"source": source["IMAGE"]}
+    figures = w.add("SoraClipReport", images=frames["IMAGE"], **given, seams=seams, loop=loop, source_at=source_at)
+    plot = w.add("SaveImage", "The report", images=figures["IMAGE"], filename_prefix=f"sora/{name}_report")
+    return [("Decode", frames, video, figures), ("Save", save, plot)]
 
 
 def _sampler(w: Workflow, model: Node, positive: Node, negative: Node, latent: tuple[Node, int]) -> Node:

@@ -216,4 +216,4 @@ def kinds() -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     sys.modules["build"] = module
     spec.loader.exec_module(module)
-    return module.KINDS
+    return sys.modules["graph"].KINDS

@@ -37,6 +37,14 @@ NODES = {
     "SoraPatchStrength": ("SORA_PATCHES",),
     "SoraViewPatches": ("IMAGE",),
     "SoraWorldClip": ("IMAGE",),
+    "SoraExtend": ("LATENT",),
+    "SoraInterpolate": ("LATENT",),
+    "SoraLoop": ("LATENT",),
+    "SoraKeyframes": ("LATENT",),
+    "SoraSDEdit": ("LATENT",),
+    "SoraPromptRamp": ("CONDITIONING",),
+    "SoraLongVideo": ("IMAGE", "STRING"),
+    "SoraClipReport": ("STRING", "IMAGE"),
 }
 
 

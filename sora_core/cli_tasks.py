@@ -1,0 +1,192 @@
+"""The command line's tasks on clips that exist: extend, interpolate, loop, edit; and long videos and reports."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .long import PipelineEngine, make_long, parse_cues
+from .pipeline import Pipeline
+from .report import draw_report, report
+from .timeline import Timeline, edit, extend, interpolate, levels, loop
+from .video import check_target, read_video, write_video
+
+Free = Callable[..., Path]
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for of `Pipeline.sample`; the rest is the checkpoint's own."""
+    names = ("steps", "cfg", "cfg_interval", "solver", "negative")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _run(args: argparse.Namespace, out: Path, line: Timeline, fps: Fraction, then: str | None = None) -> None:
+    """Make what a timeline lacks and write the whole clip."""
+    inside = line.show[1] - line.show[0]
+    length = inside + sum(len(part) for part in (line.before, line.after) if part is not None)
+    check_target(out, (length, *line.canvas.shape[1:3]), fps, lossless=args.lossless)
+    if not args.prompt.strip():
+        raise ValueError("the prompt is empty; say what the video should show")
+    pipeline = Pipeline.load(args.model)
+    frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **_settings(args))
+    write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite)
+    print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
+
+
+def run_extend(args: argparse.Namespace, free: Free) -> None:
+    out, video = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
+    _run(args, out, extend(video.frames, before=args.before, after=args.after, overlap=args.overlap), video.fps)
+
+
+def run_interpolate(args: argparse.Namespace, free: Free) -> None:
+    out, a = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
+    b = read_video(args.other, fps=args.fps)
+    _run(args, out, interpolate(a.frames, b.frames, args.frames, overlap=args.overlap), a.fps, args.then)
+
+
+def run_loop(args: argparse.Namespace, free: Free) -> None:
+    out, video = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
+    _run(args, out, loop(video.frames, args.frames, overlap=args.overlap), video.fps)
+
+
+def run_edit(args: argparse.Namespace, free: Free) -> None:
+    out, video = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
+    mask = None if args.mask is None else read_video(args.mask).frames.mean(-1)
+    wanted = levels(video.frames, args.strength, curve=args.curve, first=args.first, last=args.last, mask=mask)
+    _run(args, out, edit(video.frames, wanted), video.fps)
+
+
+def run_long(args: argparse.Namespace, free: Free) -> None:
+    out = free(args.out, args.overwrite)
+    text = args.prompts.read_text(encoding="utf-8") if args.prompts is not None else args.prompt
+    if not text:
+        raise ValueError("there is no prompt: give one, or a file of them with --prompts")
+    start = None if args.start is None else read_video(args.start)
+    pipeline = Pipeline.load(args.model)
+    defaults = pipeline.model.defaults
+    fps = Fraction(args.fps).limit_denominator(1001) if args.fps else start.fps if start else Fraction(defaults.fps)
+    frames = max(1, round(args.seconds * fps))
+    width, height = args.size or (
+        (defaults.width, defaults.height) if start is None else (start.frames.shape[2], start.frames.shape[1])
+    )
+    check_target(out, (frames, height, width), fps, lossless=args.lossless)
+    windows = make_long(
+        PipelineEngine(pipeline, **_settings(args)), parse_cues(text, float(fps)), frames, width=width, height=height,
+        window=args.window or defaults.frames, overlap=args.overlap, correct=args.correct, seed=args.seed,
+        start=None if start is None else start.frames, folder=args.keep,
+    )  # fmt: skip
+    drift: list[tuple[float, float]] = []
+
+    def parts() -> Iterator[Tensor]:
+        if start is not None:
+            yield start.frames
+        with tqdm(total=frames, desc="long", unit="frame") as bar:
+            for window in windows:
+                drift.append((window.drift, window.corrected))
+                bar.update(len(window.frames))
+                yield window.frames
+
+    write_video(out, parts(), fps, lossless=args.lossless, overwrite=args.overwrite)
+    print(f"{out}: {frames} frames in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
+    print(f"drift of the last window {drift[-1][0]:.3f}, {drift[-1][1]:.3f} after correction")
+
+
+def run_report(args: argparse.Namespace, free: Free) -> None:
+    sheet = None if args.picture is None else free(args.picture, args.overwrite, ".png")
+    frames = read_video(args.video).frames
+    source = None if args.source is None else read_video(args.source).frames
+    found = report(frames, seams=args.seams, source=source, source_at=args.source_at, loop=args.loop)
+    print(found.to_json())
+    if sheet is not None:
+        write_video(sheet, draw_report(found)[None], 1, overwrite=args.overwrite)
+
+
+def add_tasks(
+    command: Callable[..., argparse.ArgumentParser],
+    sampling: Callable[..., None],
+    writing: Callable[..., None],
+    free: Free,
+) -> None:
+    """Add the commands to a parser, in the words of `cli.parser`."""
+
+    def task(name: str, run: Callable, help_text: str, example: str) -> argparse.ArgumentParser:
+        one = command(name, lambda args: run(args, free), help_text, example)
+        one.add_argument("video", type=Path, help="the clip")
+        return one
+
+    def made(one: argparse.ArgumentParser, out: str) -> None:
+        one.add_argument("--overlap", type=int, default=9, help="frames of the clip that the model sees (default 9)")
+        sampling(one)
+        writing(one, Path(out))
+
+    one = task(
+        "extend", run_extend, "Make a clip longer, at its end, at its beginning, or at both.",
+        'clip.mp4 "a red circle moves left on a sky background" --after 8',
+    )  # fmt: skip
+    one.add_argument("prompt", help="what the clip shows")
+    one.add_argument("--after", type=int, default=0, help="new frames after the clip")
+    one.add_argument("--before", type=int, default=0, help="new frames before the clip")
+    made(one, "extended.mp4")
+
+    one = task(
+        "interpolate", run_interpolate, "Make the frames between two clips.",
+        'a.mp4 b.mp4 "a red circle moves left on a sky background" --then "a blue square ..." --frames 8',
+    )  # fmt: skip
+    one.add_argument("other", type=Path, help="the clip after")
+    one.add_argument("prompt", help="what is shown between them")
+    one.add_argument("--then", help="what the second clip shows: the text goes from one to the other")
+    one.add_argument("--frames", type=int, default=8, help="new frames (default 8)")
+    made(one, "joined.mp4")
+
+    one = task(
+        "loop", run_loop, "Add frames that lead from a clip's end back to its beginning.",
+        'clip.mp4 "a red circle circles around on a sky background" --frames 8',
+    )  # fmt: skip
+    one.add_argument("prompt", help="what the clip shows")
+    one.add_argument("--frames", type=int, default=8, help="new frames (default 8)")
+    made(one, "loop.mp4")
+
+    one = task(
+        "edit", run_edit, "Change a clip under a new text (SDEdit); what is kept stays, bit for bit with --lossless.",
+        'clip.mp4 "a blue circle moves left on a sky background" --strength 0.7',
+    )  # fmt: skip
+    one.add_argument("prompt", help="what the clip is to show")
+    one.add_argument("--strength", type=float, default=0.7, help="0 keeps the clip, 1 forgets it (default 0.7)")
+    one.add_argument("--curve", default="", help='strengths at frames instead, as in "0:0, 8:0.6, 16:1"')
+    one.add_argument("--first", type=int, default=0, help="first frame that may change")
+    one.add_argument("--last", type=int, default=-1, help="last frame that may change")
+    one.add_argument("--mask", type=Path, help="an image or a clip: white may change, black stays")
+    sampling(one)
+    writing(one, Path("edited.mp4"))
+
+    one = command(
+        "long", lambda args: run_long(args, free), "Make a clip of any length, with a text for every span.",
+        '"a red circle bounces on a sky background" --seconds 60',
+    )  # fmt: skip
+    one.add_argument("prompt", nargs="?", default="", help="what it shows")
+    one.add_argument("--prompts", type=Path, help="a file of texts instead, one a line with its time: 0:05 a star ...")
+    one.add_argument("--seconds", type=float, default=10.0, help="length (default 10)")
+    one.add_argument("--start", type=Path, help="a clip to go on from; it stands at the beginning")
+    one.add_argument("--window", type=int, help="frames made at once, 4*n + 1 (default: the model's own)")
+    one.add_argument("--overlap", type=int, default=2, help="latent frames that a window sees again (default 2)")
+    one.add_argument("--correct", type=float, default=0.2, help="share of the drift that is taken back (default 0.2)")
+    one.add_argument("--keep", type=Path, metavar="FOLDER", help="keep finished windows here, and go on from them")
+    sampling(one, size=True)
+    writing(one, Path("long.mp4"))
+
+    one = task(
+        "report", run_report, "Measure a clip: seams, drift, motion, and frames that had to stay.",
+        "extended.mp4 --seams 17 --source clip.mp4 --picture report.png",
+    )  # fmt: skip
+    one.add_argument("--seams", type=int, nargs="*", default=[], help="frames before which a new part begins")
+    one.add_argument("--loop", action="store_true", help="the clip is played round and round")
+    one.add_argument("--source", type=Path, help="a clip whose frames have to be in it, bit for bit")
+    one.add_argument("--source-at", type=int, default=0, help="frame at which the source begins (default 0)")
+    one.add_argument("--picture", type=Path, help="write a plot to this .png")
+    one.add_argument("--overwrite", action="store_true", help="replace --picture instead of numbering the new file")

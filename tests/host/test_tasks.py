@@ -1,0 +1,145 @@
+"""The tasks on a real host: given frames come back bit for bit under any MODEL, and work survives a cancel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_nodes import assert_it_still_works, by_class, saved, wan
+from torch import Tensor
+
+from sora_core.video import read_video
+
+TASKS = ["extend", "extend_backward", "transition", "loop", "keyframes", "sdedit"]
+
+
+def quick(prompt: dict[str, Any]) -> dict[str, Any]:
+    for node in prompt.values():
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = 2
+    return prompt
+
+
+def frames_of(server: Any, prompt: dict[str, Any], nodes: list[str], folder: Path) -> list[Tensor]:
+    """Frames of some nodes' images, through PNG files."""
+    for node in nodes:
+        prompt[f"png{node}"] = {
+            "class_type": "SaveImage", "inputs": {"images": [node, 0], "filename_prefix": f"frames{node}"},
+        }  # fmt: skip
+    outcome = server.run(prompt)
+    assert outcome.error is None, outcome.error
+    return [
+        torch.stack(
+            [read_video(server.view(entry, folder)).frames[0] for entry in outcome.outputs[f"png{n}"]["images"]]
+        )
+        for n in nodes
+    ]
+
+
+@pytest.mark.parametrize("foreign", [False, True], ids=["sora-mini", "wan"])
+@pytest.mark.parametrize("name", TASKS)
+def test_given_frames_come_back_bit_for_bit(server: Any, api: Any, tmp_path: Path, name: str, foreign: bool) -> None:
+    prompt = api(name)
+    decode, clips = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraWorldClip")
+    if foreign:
+        prompt, sampler = wan(api, name)
+        prompt[sampler]["inputs"]["positive"] = ["wan", 1]
+    made, *sources = frames_of(server, quick(prompt), [decode, *clips], tmp_path)
+    first = sources[0]
+    length, places = {
+        "extend": (25, [(0, first)]),
+        "extend_backward": (25, [(8, first)]),
+        "transition": (42, [(0, first), (25, sources[-1])]),
+        "loop": (25, [(0, first)]),
+        "keyframes": (17, [(0, first[:1]), (16, first[16:])]),
+        "sdedit": (17, []),
+    }[name]
+    assert made.shape == (length, 128, 128, 3)
+    for at, frames in places:
+        assert torch.equal(made[at : at + len(frames)], frames)
+    given = torch.zeros(length, dtype=torch.bool)
+    for at, frames in places:
+        given[at : at + len(frames)] = True
+    assert float(made[~given].std()) > 0.01
+
+
+def test_an_edit_of_strength_zero_is_the_clip(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = api("sdedit")
+    prompt[by_class(prompt, "SoraSDEdit")[0]]["inputs"] |= {"curve": "0:0, 8:0, 9:0.8"}
+    decode, clip = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraWorldClip")[0]
+    made, source = frames_of(server, quick(prompt), [decode, clip], tmp_path)
+    assert torch.equal(made[:9], source[:9]) and not torch.isclose(made[9:], source[9:]).all()
+
+
+def test_latents_that_were_cut_are_not_pasted_over(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = quick(api("extend"))
+    decode, sampler = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraSampler")[0]
+    for report in by_class(prompt, "SoraClipReport"):  # which expects the whole clip
+        del prompt[report]
+    prompt = {key: node for key, node in prompt.items() if node["_meta"]["title"] != "The report"}
+    prompt["other"] = {
+        "class_type": "SoraEmptyVideo",
+        "inputs": {"width": 128, "height": 128, "frames": 17, "batch_size": 1},
+    }
+    prompt["blend"] = {"class_type": "LatentAdd", "inputs": {"samples1": [sampler, 0], "samples2": [sampler, 0]}}
+    prompt[decode]["inputs"]["latent"] = ["blend", 0]
+    outcome = server.run(prompt)
+    assert outcome.error is None, outcome.error
+    assert "are not put back" in json.dumps(outcome.outputs[decode])
+
+
+def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = quick(api("long_video"))
+    node = by_class(prompt, "SoraLongVideo")[0]
+    unfinished = server.base / "output" / "sora_unfinished"
+    windows = 0
+    for event in server.events(server.queue(prompt)):
+        if event["type"] == "progress" and event["data"]["value"] == event["data"]["max"] == 2:
+            windows += 1
+            if windows == 4:
+                server.post("/interrupt", {})
+        last = event["type"]
+    kept = list(unfinished.glob("*/window-*.safetensors"))
+    assert last == "execution_interrupted" and len(kept) >= 2
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    outcome = server.run(prompt)
+    clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
+    assert len(clip.frames) == 72 and clip.fps == 12
+    steps = [
+        e for e in outcome.events if e["type"] == "progress" and e["data"]["node"] == node and e["data"]["max"] == 2
+    ]
+    assert 0 < len({id(e) for e in steps}) <= 2 * (8 - len(before)) + 2  # finished windows were not made again
+    assert not list(unfinished.glob("*/window-*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "values", "words"),
+    [
+        ("extend", "SoraExtend", {"after": 0}, "at least one has to be above 0"),
+        ("sdedit", "SoraSDEdit", {"curve": "0-1"}, "is not FRAME:STRENGTH"),
+        ("sdedit", "SoraSDEdit", {"last_frame": 40}, "choose 0 to 16"),
+        ("keyframes", "SoraKeyframes", {"frame": 17}, "frame 17 of a clip of 17"),
+        ("extend", "SoraClipReport", {"seams": "x"}, "seams: 'x' is no list of frames"),
+    ],
+)
+def test_what_cannot_be_is_a_node_s_error(
+    server: Any, api: Any, name: str, node: str, values: dict[str, Any], words: str
+) -> None:
+    prompt = quick(api(name))
+    target = by_class(prompt, node)[-1]
+    prompt[target]["inputs"] |= values
+    outcome = server.run(prompt)
+    assert outcome.error is not None and outcome.error["node_id"] == target
+    assert words in outcome.error["exception_message"]
+    assert_it_still_works(server, api)
+
+
+def test_prompts_without_a_time_are_refused_before_they_are_queued(server: Any, api: Any) -> None:
+    prompt = api("long_video")
+    target = by_class(prompt, "SoraLongVideo")[0]
+    prompt[target]["inputs"]["prompts"] = "0:00 a red circle\na blue square"
+    status, answer = server.post("/prompt", {"prompt": prompt, "client_id": server.client})
+    assert status == 400 and "line 2" in json.dumps(answer["node_errors"][target]["errors"])

@@ -1,0 +1,109 @@
+"""The command line's tasks, on clips of any size, length and rate: given frames come back bit for bit from the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sora_core.cli import main
+from sora_core.video import read_video, write_video
+
+PROMPT = "a red circle moves left on a sky background"
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Seven frames of 50x38 at 25 fps, every bit kept."""
+    frames = torch.rand(7, 38, 50, 3, generator=torch.Generator().manual_seed(0))
+    write_video(tmp_path / "clip.mkv", frames, 25, lossless=True)
+    return tmp_path / "clip.mkv"
+
+
+def run(tiny_file: Path, folder: Path, *words: str) -> int:
+    words = (*words, "--model", str(tiny_file), "--out", str(folder / "out.mkv"), "--lossless", "--steps", "2")
+    return main(list(words))
+
+
+def test_extend_keeps_every_bit(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, "--after", "6", "--before", "3") == 0
+    source, out = read_video(clip), read_video(tmp_path / "out.mkv")
+    assert out.fps == 25 and out.frames.shape == (16, 38, 50, 3)
+    assert torch.equal(out.frames[3:10], source.frames)
+
+
+def test_interpolate_and_loop_keep_every_bit(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
+    other = tmp_path / "other.mkv"
+    write_video(other, torch.rand(2, 38, 50, 3, generator=torch.Generator().manual_seed(1)), 25, lossless=True)
+    words = ("interpolate", str(clip), str(other), PROMPT, "--then", "a blue square", "--frames", "5")
+    assert run(tiny_file, tmp_path, *words) == 0
+    out, first, second = (read_video(path).frames for path in (tmp_path / "out.mkv", clip, other))
+    assert len(out) == 14 and torch.equal(out[:7], first) and torch.equal(out[12:], second)
+    assert run(tiny_file, tmp_path, "loop", str(clip), PROMPT, "--frames", "4", "--overwrite") == 0
+    out = read_video(tmp_path / "out.mkv").frames
+    assert len(out) == 11 and torch.equal(out[:7], first)
+
+
+def test_edit_keeps_what_the_mask_and_the_span_leave(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
+    mask = torch.zeros(1, 38, 50, 3)
+    mask[:, 10:20, 5:40] = 1
+    write_video(tmp_path / "mask.png", mask, 1)
+    words = ("edit", str(clip), PROMPT, "--strength", "0.8", "--first", "2", "--mask", str(tmp_path / "mask.png"))
+    assert run(tiny_file, tmp_path, *words) == 0
+    out, source = read_video(tmp_path / "out.mkv").frames, read_video(clip).frames
+    inside = (mask > 0).expand(7, -1, -1, -1).clone()
+    inside[:2] = False
+    assert torch.equal(out[~inside], source[~inside]) and not torch.isclose(out[inside], source[inside]).all()
+    assert run(tiny_file, tmp_path, "edit", str(clip), PROMPT, "--strength", "0", "--overwrite") == 0
+    assert torch.equal(read_video(tmp_path / "out.mkv").frames, source)
+
+
+def test_long_goes_on_from_a_clip_and_from_what_was_finished(tiny_file: Path, tmp_path: Path) -> None:
+    start = torch.rand(6, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    write_video(tmp_path / "start.mkv", start, 10, lossless=True)
+    (tmp_path / "prompts.txt").write_text("0:00 a red circle\n1s a blue square\n", encoding="utf-8")
+    words = ("long", "--prompts", str(tmp_path / "prompts.txt"), "--seconds", "2", "--window", "17",
+             "--start", str(tmp_path / "start.mkv"), "--keep", str(tmp_path / "kept"))  # fmt: skip
+    assert run(tiny_file, tmp_path, *words) == 0
+    first = (tmp_path / "out.mkv").read_bytes()
+    out = read_video(tmp_path / "out.mkv")
+    assert out.fps == 10 and len(out.frames) == 26
+    assert torch.equal(out.frames[:6], read_video(tmp_path / "start.mkv").frames)
+    kept = sorted((tmp_path / "kept").glob("window-*"))
+    kept[-1].unlink()
+    assert run(tiny_file, tmp_path, *words, "--overwrite") == 0
+    assert (tmp_path / "out.mkv").read_bytes() == first
+
+
+def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, "--after", "4") == 0
+    capsys.readouterr()
+    words = ["report", str(tmp_path / "out.mkv"), "--seams", "7", "--source", str(clip)]
+    assert main([*words, "--picture", str(tmp_path / "report.png")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["frames"] == 11 and found["kept"]["identical"] and found["seams"][0]["frame"] == 7
+    assert read_video(tmp_path / "report.png").frames.shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("extend", "{clip}", PROMPT), "at least one has to be above 0"),
+        (("extend", "{clip}", " ", "--after", "4"), "the prompt is empty"),
+        (("extend", "gone.mp4", PROMPT, "--after", "4"), "gone.mp4"),
+        (("edit", "{clip}", PROMPT, "--curve", "0-1"), "is not FRAME:STRENGTH"),
+        (("edit", "{clip}", PROMPT, "--last", "7"), "choose 0 to 6"),
+        (("loop", "{clip}", PROMPT, "--frames", "0"), "0 new frames"),
+        (("long",), "there is no prompt"),
+        (("long", "0:00 a\nb"), "line 2"),
+    ],
+)
+def test_errors_are_one_line(
+    tiny_file: Path, tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture, words: tuple[str, ...], message: str
+) -> None:
+    assert run(tiny_file, tmp_path, *(word.format(clip=clip) for word in words)) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("out*"))
