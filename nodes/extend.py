@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..sora_core.timeline import extend
-from . import host
 from .host import io
+from .timeline import begin
 
 
 class SoraExtend(io.ComfyNode):
@@ -33,4 +33,4 @@ class SoraExtend(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: object, images: Tensor, before: int, after: int, overlap: int) -> io.NodeOutput:
-        return io.NodeOutput(host.begin(vae, extend(images[..., :3], before=before, after=after, overlap=overlap)))
+        return io.NodeOutput(begin(vae, extend(images[..., :3], before=before, after=after, overlap=overlap)))

@@ -12,7 +12,6 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -39,26 +38,22 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..sora_core.checkpoint import BUNDLED, Model
-from ..sora_core.config import DiTConfig, SamplingDefaults, TextConfig, check_size
+from ..sora_core.config import DiTConfig, SamplingDefaults, TextConfig
 from ..sora_core.dit import DiT
 from ..sora_core.flow import TIMESTEPS, StrengthMap, schedule, shift_for
-from ..sora_core.long import Task
 from ..sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ..sora_core.pipeline import video_to_frames
 from ..sora_core.preview import latents_to_rgb
 from ..sora_core.samplers import SAMPLERS
-from ..sora_core.selection import count_frames, latent_frame_of
 from ..sora_core.text import TextEncoder, tokenize
-from ..sora_core.timeline import FACTOR, Timeline, empty
 from ..sora_core.vae import VAE, Stream
 
 __all__ = [
-    "ComfyExtension", "HostEngine", "begin", "checkpoint_names", "checkpoint_path", "encode", "encode_text", "finish",
-    "interrupted", "io", "keeping_folder", "latent_layout", "pin", "ramp", "sample", "to_host", "ui",
+    "ComfyExtension", "checkpoint_names", "checkpoint_path", "decode", "decoder", "encode", "encode_text",
+    "fingerprint", "interrupted", "io", "keeping_folder", "latent_layout", "sample", "to_host", "ui",
 ]  # fmt: skip
 
 BUNDLED_NAME = "sora-mini (bundled)"
-TIMELINE = "sora_timeline"  # key of a LATENT: its timeline, and the latents and strengths that this was encoded to
 STRENGTH = "sora_strength"  # key of a conditioning: the strength map (B, 1, T, H, W) that it is sampled under
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
 PREVIEW_SIDE, PREVIEW_FPS = 256, 4  # pixels; latent frames a second
@@ -351,6 +346,28 @@ def _or_in_tiles(run: Callable[[int | None], Tensor]) -> Tensor:
     return run(TILE)
 
 
+def decoder(vae: comfy.sd.VAE) -> Callable[[Tensor], Tensor]:
+    """A function from the next latents (1, C, T, H, W) of one clip to its next frames (T', H', W', 3)."""
+    network, time = _network(vae), latent_layout(vae)[1]
+    stream: Stream = {}
+    seen = torch.empty(0)
+
+    def ours(latents: Tensor) -> Tensor:
+        assert network is not None
+        _load_vae(vae, vae.memory_used_decode(latents.shape, vae.vae_dtype))
+        return video_to_frames(network.decode(latents.float(), stream=stream))
+
+    def foreign(latents: Tensor) -> Tensor:
+        """A VAE without a stream sees the last latents again."""
+        nonlocal seen
+        begins = not seen.numel()
+        seen = latents if begins else torch.cat([seen[:, :, -3:], latents], dim=2)
+        frames = decode(vae, seen)
+        return frames if begins else frames[-latents.shape[2] * time :]
+
+    return foreign if network is None else ours
+
+
 def latent_layout(vae: comfy.sd.VAE) -> tuple[int, int, int]:
     """Channels of a video VAE's latents, and the frames and pixels that one covers."""
     vae.throw_exception_if_invalid()
@@ -364,145 +381,6 @@ def _network(vae: comfy.sd.VAE) -> VAE | None:
     """Our VAE behind the host's, or None where it is another one."""
     vae.throw_exception_if_invalid()
     return vae.first_stage_model if isinstance(vae.first_stage_model, VAE) else None
-
-
-# ---- timelines
-
-
-def begin(vae: comfy.sd.VAE, line: Timeline) -> dict[str, Any]:
-    """A timeline as a LATENT with its strength map; what the decoder needs to put given frames back travels along."""
-    _, time, space = latent_layout(vae)
-    if time != FACTOR:
-        raise ValueError(f"vae: it covers {time} frames a latent; tasks are laid out for VAEs that cover {FACTOR}")
-    known, strength = line.encode(lambda frames: encode(vae, frames), 2 * space)
-    return {"samples": known, "noise_mask": strength, TIMELINE: (line, known, strength)}
-
-
-def pin(vae: comfy.sd.VAE, latent: dict[str, Any], image: Tensor, frame: int) -> dict[str, Any]:
-    """A LATENT of one clip with an image (H, W, 3) given at a frame."""
-    samples = latent["samples"]
-    if samples.ndim != 5 or samples.shape[0] != 1:
-        raise ValueError(f"latent of shape {tuple(samples.shape)}: images are pinned to one clip, (1, C, T, H, W)")
-    channels, _, space = latent_layout(vae)
-    if samples.shape[1] != channels:
-        raise ValueError(
-            f"latent has {samples.shape[1]} channels, this VAE makes {channels}: give it to Sora Empty Video"
-        )
-    if TIMELINE in latent:
-        line, known, strength = latent[TIMELINE]
-    else:
-        frames = count_frames(samples.shape[2], FACTOR)
-        line = empty(frames, samples.shape[3] * space, samples.shape[4] * space)
-        known, strength = samples, latent.get("noise_mask", torch.ones(1, 1, *samples.shape[2:]))
-    pinned = line.pin(image, frame)
-    alone = begin(vae, replace(pinned, pieces=pinned.pieces[-1:]))
-    at = latent_frame_of(pinned.pieces[-1][0], FACTOR)
-    samples, known, strength = samples.clone(), known.clone(), strength.clone()
-    samples[:, :, at] = known[:, :, at] = alone["samples"][:, :, at]
-    strength[:, :, at] = alone["noise_mask"][:, :, at]
-    return latent | {"samples": samples, "noise_mask": strength, TIMELINE: (pinned, known, strength)}
-
-
-def finish(vae: comfy.sd.VAE, latent: dict[str, Any]) -> tuple[Tensor, str | None]:
-    """Frames (T, H, W, 3) of a LATENT, with the given frames of its timeline put back; and a note where that cannot be,
-    because the latents are not those of the timeline any more."""
-    samples = latent["samples"]
-    frames = decode(vae, samples)
-    if TIMELINE not in latent:
-        return frames, None
-    line, known, strength = latent[TIMELINE]
-    kept = (strength == 0).expand_as(known)
-    if samples.shape[1:] != known.shape[1:]:
-        return frames, "The latents were cut or resized after their task: given frames are not put back."
-    if any(not torch.allclose(clip[None][kept], known[kept].to(clip), atol=1e-3) for clip in samples):
-        return frames, "The kept latents have changed since their task: given frames are not put back."
-    return torch.cat([line.restore(clip) for clip in frames.chunk(len(samples))]), None
-
-
-def ramp(first: list, second: list, latent: dict[str, Any]) -> list:
-    """CONDITIONING that goes from one text to the other over the frames that a task makes."""
-    if TIMELINE not in latent:
-        raise ValueError(
-            "latent: it is not of a task (Sora Interpolate, Sora Extend, ...), so there is nothing to span"
-        )
-    return shared(first, second, latent[TIMELINE][0].ramp(), latent["samples"])
-
-
-def shared(first: list, second: list, share: Tensor, samples: Tensor) -> list:
-    """Two texts, the second with this share (T,) of every latent frame."""
-    if any("mask" in options for part in (first, second) for _, options in part):
-        raise ValueError("conditioning: it is for a part of the frame already; a ramp needs texts without a mask")
-    weight = share[:, None, None].expand(samples.shape[2:])
-    parts = ((first, 1 - weight), (second, weight))
-    return [
-        [c, o | {"mask": w, "mask_strength": 1.0, "set_area_to_bounds": False}] for part, w in parts for c, o in part
-    ]
-
-
-class HostEngine:
-    """MODEL, CLIP and VAE as what long videos are made with."""
-
-    def __init__(
-        self,
-        model: comfy.model_patcher.ModelPatcher,
-        clip: comfy.sd.CLIP,
-        vae: comfy.sd.VAE,
-        negative: str,
-        **settings: Any,
-    ) -> None:
-        self.model, self.clip, self.vae, self.negative, self.settings = model, clip, vae, negative, settings
-        self.channels, self.time_factor, self.space = latent_layout(vae)
-        self._stream: Stream = {}
-        self._tail: Tensor | None = None
-
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        multiple = 2 * self.space
-        check_size(width, height, frames, multiple, self.time_factor, sides=(multiple, 8192), most_frames=1021)
-        return (frames - 1) // self.time_factor + 1, height // self.space, width // self.space
-
-    def sample(self, window: Task) -> Tensor:
-        samples = torch.zeros(1, self.channels, *window.shape) if window.known is None else window.known
-        positive = encode_text(self.clip, window.text)
-        if window.then is not None:
-            positive = shared(positive, encode_text(self.clip, window.then), window.share, samples)
-        latent = {"samples": samples} | ({} if window.strength is None else {"noise_mask": window.strength})
-        negative = encode_text(self.clip, self.negative)
-        return sample(self.model, positive, negative, latent, seed=window.seed, **self.settings)
-
-    def encode(self, frames: Tensor) -> Tensor:
-        return encode(self.vae, frames)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        network = _network(self.vae)
-        if network is not None:
-            _load_vae(self.vae, self.vae.memory_used_decode(latents.shape, self.vae.vae_dtype))
-            return video_to_frames(network.decode(latents.float(), stream=self._stream))
-        # a VAE without a stream sees the last latents again
-        seen = latents if self._tail is None else torch.cat([self._tail, latents], dim=2)
-        frames = decode(self.vae, seen)
-        new = frames if self._tail is None else frames[-latents.shape[2] * self.time_factor :]
-        self._tail = seen[:, :, -3:]
-        return new
-
-    def described(self) -> dict[str, Any]:
-        digest = sha256()
-        text = encode_text(self.clip, "a text that tells one encoder from another")[0][0]
-        for tensor in (*list(self.model.model.parameters())[-4:], text, *_tensors(list(self.model.patches.values()))):
-            digest.update(tensor.detach().float().cpu().numpy().tobytes())
-        patched = {key: str(getattr(value, "shift", "")) for key, value in self.model.object_patches.items()}
-        strengths = {str(key): str([patch[0] for patch in values]) for key, values in self.model.patches.items()}
-        settings = {key: value for key, value in self.settings.items() if key != "node_id"} | {
-            "negative": self.negative
-        }
-        return {"model": digest.hexdigest()[:16], "patched": patched, "strengths": strengths, "settings": settings}
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """All tensors in what a LoRA loader has put on a MODEL, in its order."""
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value if isinstance(value, (list, tuple)) else getattr(value, "weights", ())
-    return [tensor for part in parts for tensor in _tensors(part)]
 
 
 def keeping_folder(name: str) -> Path:
@@ -631,6 +509,25 @@ def _strength(latent: dict[str, Any], known: Tensor, grid: Grid) -> Tensor | Non
         )
     strength = strength.to("cpu", torch.float32).clamp(0, 1).expand(len(known), -1, -1, -1, -1)
     return tokens_to_map(map_to_tokens(strength, grid), grid)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """All tensors in what a LoRA loader has put on a MODEL, in its order."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value if isinstance(value, (list, tuple)) else getattr(value, "weights", ())
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def fingerprint(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP) -> dict[str, Any]:
+    """What tells a MODEL with its LoRAs and patches, and its text encoder, from others, also in another session."""
+    digest = sha256()
+    text = encode_text(clip, "a text that tells one encoder from another")[0][0]
+    for tensor in (*list(model.model.parameters())[-4:], text, *_tensors(list(model.patches.values()))):
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())
+    patched = {key: str(getattr(value, "shift", "")) for key, value in model.object_patches.items()}
+    strengths = {str(key): str([patch[0] for patch in values]) for key, values in model.patches.items()}
+    return {"model": digest.hexdigest()[:16], "patched": patched, "strengths": strengths}
 
 
 def _callback(model: comfy.model_patcher.ModelPatcher, steps: int, node_id: str | None) -> Callable:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..sora_core.timeline import interpolate, loop
-from . import host
 from .host import io
+from .timeline import begin, ramp
 
 OVERLAP = "Frames of either side that the model sees."
 OUTPUT = "Latents with their strength map, for a sampler."
@@ -33,7 +33,7 @@ class SoraInterpolate(io.ComfyNode):
     @classmethod
     def execute(cls, vae: object, images_a: Tensor, images_b: Tensor, frames: int, overlap: int) -> io.NodeOutput:
         line = interpolate(images_a[..., :3], images_b[..., :3], frames, overlap=overlap)
-        return io.NodeOutput(host.begin(vae, line))
+        return io.NodeOutput(begin(vae, line))
 
 
 class SoraLoop(io.ComfyNode):
@@ -56,7 +56,7 @@ class SoraLoop(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: object, images: Tensor, frames: int, overlap: int) -> io.NodeOutput:
-        return io.NodeOutput(host.begin(vae, loop(images[..., :3], frames, overlap=overlap)))
+        return io.NodeOutput(begin(vae, loop(images[..., :3], frames, overlap=overlap)))
 
 
 class SoraPromptRamp(io.ComfyNode):
@@ -80,4 +80,4 @@ class SoraPromptRamp(io.ComfyNode):
 
     @classmethod
     def execute(cls, first: list, second: list, latent: dict) -> io.NodeOutput:
-        return io.NodeOutput(host.ramp(first, second, latent))
+        return io.NodeOutput(ramp(first, second, latent))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import host
 from .host import io
+from .timeline import pin
 
 
 class SoraKeyframes(io.ComfyNode):
@@ -31,4 +31,4 @@ class SoraKeyframes(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: object, latent: dict, image: Tensor, frame: int) -> io.NodeOutput:
-        return io.NodeOutput(host.pin(vae, latent, image[0, ..., :3], frame))
+        return io.NodeOutput(pin(vae, latent, image[0, ..., :3], frame))

@@ -5,16 +5,56 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..sora_core.config import SamplingDefaults
-from ..sora_core.long import make_long, parse_cues
+from ..sora_core.config import SamplingDefaults, check_size
+from ..sora_core.long import Task, make_long, parse_cues
 from ..sora_core.samplers import SAMPLERS
 from . import host
 from .host import io, ui
+from .timeline import shared
 
 DEFAULTS = SamplingDefaults()
+
+
+class HostEngine:
+    """MODEL, CLIP and VAE as what long videos are made with."""
+
+    def __init__(
+        self,
+        model: object,
+        clip: object,
+        vae: object,
+        negative: str,
+        **settings: Any,
+    ) -> None:
+        self.model, self.clip, self.vae, self.negative, self.settings = model, clip, vae, negative, settings
+        self.channels, self.time_factor, self.space = host.latent_layout(vae)
+        self.decode = host.decoder(vae)
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        multiple = 2 * self.space
+        check_size(width, height, frames, multiple, self.time_factor, sides=(multiple, 8192), most_frames=1021)
+        return (frames - 1) // self.time_factor + 1, height // self.space, width // self.space
+
+    def sample(self, window: Task) -> Tensor:
+        samples = torch.zeros(1, self.channels, *window.shape) if window.known is None else window.known
+        positive = host.encode_text(self.clip, window.text)
+        if window.then is not None:
+            positive = shared(positive, host.encode_text(self.clip, window.then), window.share, samples)
+        latent = {"samples": samples} | ({} if window.strength is None else {"noise_mask": window.strength})
+        negative = host.encode_text(self.clip, self.negative)
+        return host.sample(self.model, positive, negative, latent, seed=window.seed, **self.settings)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        return host.encode(self.vae, frames)
+
+    def described(self) -> dict[str, Any]:
+        settings = {key: value for key, value in self.settings.items() if key != "node_id"}
+        return host.fingerprint(self.model, self.clip) | settings | {"negative": self.negative}
 
 
 class SoraLongVideo(io.ComfyNode):
@@ -86,7 +126,7 @@ class SoraLongVideo(io.ComfyNode):
         cfg: float,
         solver: str,
     ) -> io.NodeOutput:
-        engine = host.HostEngine(
+        engine = HostEngine(
             model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id
         )
         described = [engine.described(), prompts, fps, frames, width, height, window, overlap, correct, seed]

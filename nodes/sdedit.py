@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..sora_core.timeline import edit, levels
-from . import host
 from .host import io
+from .timeline import begin
 
 
 class SoraSDEdit(io.ComfyNode):
@@ -57,4 +57,4 @@ class SoraSDEdit(io.ComfyNode):
     ) -> io.NodeOutput:
         images = images[..., :3]
         wanted = levels(images, strength, curve=curve, first=first_frame, last=last_frame, mask=mask)
-        return io.NodeOutput(host.begin(vae, edit(images, wanted)))
+        return io.NodeOutput(begin(vae, edit(images, wanted)))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from . import host
 from .host import io, ui
+from .timeline import finish
 
 
 class SoraVAEEncode(io.ComfyNode):
@@ -50,5 +51,5 @@ class SoraVAEDecode(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: object, latent: dict) -> io.NodeOutput:
-        frames, note = host.finish(vae, latent)
+        frames, note = finish(vae, latent)
         return io.NodeOutput(frames, ui=None if note is None else ui.PreviewText(note))

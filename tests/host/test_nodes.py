@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from prompts import assert_it_still_works, by_class, saved, wan
 from safetensors.torch import load_file, save_file
 
 from sora_core.checkpoint import Model
@@ -50,17 +51,6 @@ NODES = {
 
 def is_widget(kind: str | list[str]) -> bool:
     return isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-
-
-def by_class(prompt: dict[str, Any], name: str) -> list[str]:
-    return [node for node, content in prompt.items() if content["class_type"] == name]
-
-
-def saved(server: Any, outcome: Any, node: str, folder: Path) -> Path:
-    assert outcome.error is None, outcome.error
-    files = [entry for entries in outcome.outputs[node].values() if isinstance(entries, list) for entry in entries
-             if isinstance(entry, dict)]  # fmt: skip
-    return server.view(files[0], folder)
 
 
 def with_latent_saved(prompt: dict[str, Any], source: str) -> dict[str, Any]:
@@ -356,17 +346,6 @@ def test_weights_kept_in_bfloat16_give_the_same(server: Any, bf16_server: Any, a
 # ---- another model of the host's
 
 
-def wan(api: Any, name: str) -> tuple[dict[str, Any], str]:
-    """A shipped workflow with a small random Wan of the host's own class in place of our transformer."""
-    prompt = api(name)
-    sampler = by_class(prompt, "SoraSampler")[0]
-    prompt["wan"] = {"class_type": "TinyWan", "inputs": {}}
-    prompt[sampler]["inputs"] |= {
-        "model": ["wan", 0], "positive": ["wan", 1], "negative": ["wan", 2], "solver": "euler", "steps": 8,
-    }  # fmt: skip
-    return prompt, sampler
-
-
 def test_a_foreign_model_runs_its_own_schedule(server: Any, api: Any, tmp_path: Path) -> None:
     prompt, sampler = wan(api, "text_to_video")
     ours = latents(server, prompt, sampler, tmp_path)
@@ -547,9 +526,3 @@ def test_material_is_the_world_s(server: Any, api: Any, tmp_path: Path) -> None:
     first = read_video(saved(server, server.run(prompt), "save", tmp_path)).frames
     expected = render(scene_of("star", "yellow", "spins", "night", rng=np.random.default_rng(0)), 17, 128, 128)
     assert float((first[0] - expected[0]).abs().max()) <= 1.01 / 255
-
-
-def assert_it_still_works(server: Any, api: Any) -> None:
-    prompt = api("text_to_image")
-    prompt[by_class(prompt, "SoraSampler")[0]]["inputs"]["steps"] = 1
-    assert server.run(prompt).error is None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_nodes import assert_it_still_works, by_class, saved, wan
+from prompts import assert_it_still_works, by_class, saved, wan
 from torch import Tensor
 
 from sora_core.video import read_video

@@ -1,0 +1,85 @@
+"""Timelines as LATENTs: what the task nodes share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..sora_core.selection import count_frames, latent_frame_of
+from ..sora_core.timeline import FACTOR, Timeline, empty
+from . import host
+
+TIMELINE = "sora_timeline"  # key of a LATENT: its timeline, and the latents and strengths that this was encoded to
+
+
+def begin(vae: object, line: Timeline) -> dict[str, Any]:
+    """A timeline as a LATENT with its strength map; what the decoder needs to put given frames back travels along."""
+    _, time, space = host.latent_layout(vae)
+    if time != FACTOR:
+        raise ValueError(f"vae: it covers {time} frames a latent; tasks are laid out for VAEs that cover {FACTOR}")
+    known, strength = line.encode(lambda frames: host.encode(vae, frames), 2 * space)
+    return {"samples": known, "noise_mask": strength, TIMELINE: (line, known, strength)}
+
+
+def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[str, Any]:
+    """A LATENT of one clip with an image (H, W, 3) given at a frame."""
+    samples = latent["samples"]
+    if samples.ndim != 5 or samples.shape[0] != 1:
+        raise ValueError(f"latent of shape {tuple(samples.shape)}: images are pinned to one clip, (1, C, T, H, W)")
+    channels, _, space = host.latent_layout(vae)
+    if samples.shape[1] != channels:
+        raise ValueError(
+            f"latent has {samples.shape[1]} channels, this VAE makes {channels}: give it to Sora Empty Video"
+        )
+    if TIMELINE in latent:
+        line, known, strength = latent[TIMELINE]
+    else:
+        frames = count_frames(samples.shape[2], FACTOR)
+        line = empty(frames, samples.shape[3] * space, samples.shape[4] * space)
+        known, strength = samples, latent.get("noise_mask", torch.ones(1, 1, *samples.shape[2:]))
+    pinned = line.pin(image, frame)
+    alone = begin(vae, replace(pinned, pieces=pinned.pieces[-1:]))
+    at = latent_frame_of(pinned.pieces[-1][0], FACTOR)
+    samples, known, strength = samples.clone(), known.clone(), strength.clone()
+    samples[:, :, at] = known[:, :, at] = alone["samples"][:, :, at]
+    strength[:, :, at] = alone["noise_mask"][:, :, at]
+    return latent | {"samples": samples, "noise_mask": strength, TIMELINE: (pinned, known, strength)}
+
+
+def finish(vae: object, latent: dict[str, Any]) -> tuple[Tensor, str | None]:
+    """Frames (T, H, W, 3) of a LATENT, with the given frames of its timeline put back; and a note where that cannot be,
+    because the latents are not those of the timeline any more."""
+    samples = latent["samples"]
+    frames = host.decode(vae, samples)
+    if TIMELINE not in latent:
+        return frames, None
+    line, known, strength = latent[TIMELINE]
+    kept = (strength == 0).expand_as(known)
+    if samples.shape[1:] != known.shape[1:]:
+        return frames, "The latents were cut or resized after their task: given frames are not put back."
+    if any(not torch.allclose(clip[None][kept], known[kept].to(clip), atol=1e-3) for clip in samples):
+        return frames, "The kept latents have changed since their task: given frames are not put back."
+    return torch.cat([line.restore(clip) for clip in frames.chunk(len(samples))]), None
+
+
+def ramp(first: list, second: list, latent: dict[str, Any]) -> list:
+    """CONDITIONING that goes from one text to the other over the frames that a task makes."""
+    if TIMELINE not in latent:
+        raise ValueError(
+            "latent: it is not of a task (Sora Interpolate, Sora Extend, ...), so there is nothing to span"
+        )
+    return shared(first, second, latent[TIMELINE][0].ramp(), latent["samples"])
+
+
+def shared(first: list, second: list, share: Tensor, samples: Tensor) -> list:
+    """Two texts, the second with this share (T,) of every latent frame."""
+    if any("mask" in options for part in (first, second) for _, options in part):
+        raise ValueError("conditioning: it is for a part of the frame already; a ramp needs texts without a mask")
+    weight = share[:, None, None].expand(samples.shape[2:])
+    parts = ((first, 1 - weight), (second, weight))
+    return [
+        [c, o | {"mask": w, "mask_strength": 1.0, "set_area_to_bounds": False}] for part, w in parts for c, o in part
+    ]
