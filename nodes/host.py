@@ -227,11 +227,9 @@ class HostTextEncoder(nn.Module):
         pass
 
     def encode_token_weights(self, tokens: dict[str, list]) -> tuple[Tensor, None]:
-        """Features (1, max_tokens, D), zero behind the text: one length for all, so that the host can batch them."""
+        """Features (1, max_tokens, D)."""
         ids = torch.tensor([[pair[0] for pair in row] for row in tokens["sora"]])
         features = self.encoder(ids.to(self.encoder.token.weight.device))
-        padding = self.encoder.config.max_tokens - features.shape[1]
-        features = nn.functional.pad(features, (0, 0, 0, padding))
         return features.to(comfy.model_management.intermediate_device()), None
 
     def load_sd(self, state: dict[str, Tensor]) -> Any:

@@ -37,11 +37,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Tensor:
-    """Token ids (B, S), padded to the longest text. Longer texts are cut to max_tokens, their end token kept."""
+    """Token ids (B, max_tokens), padded. Longer texts are cut, their end token kept."""
     tokenizer.encode_special_tokens = True  # a typed "<end>" is five letters, not the end
     rows = [tokenizer.encode(text).ids for text in texts]
     rows = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], END] for row in rows]
-    out = torch.full((len(rows), max(map(len, rows))), PAD)
+    out = torch.full((len(rows), max_tokens), PAD)
     for row, ids in zip(out, rows, strict=True):
         row[: len(ids)] = torch.tensor(ids)
     return out
@@ -65,7 +65,8 @@ class EncoderLayer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token ids (B, S) to features (B, S, D), zero where padded."""
+    """Token ids (B, S) to features (B, S, D). Behind the text stands its end token's feature, a summary of it: so a
+    transformer that does not know yet where to look sees what the whole text says."""
 
     def __init__(self, cfg: TextConfig) -> None:
         super().__init__()
@@ -95,4 +96,6 @@ class TextEncoder(nn.Module):
         x = self.token(ids) + self.position.weight[: ids.shape[1]]
         for layer in self.layers:
             x = layer(x, real[:, None, None, :])
-        return self.norm(x) * real[..., None]
+        x = self.norm(x)
+        end = real.sum(1) - 1
+        return torch.where(real[..., None], x, x[torch.arange(len(x), device=x.device), end][:, None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,16 @@ import torch
 from sora_core.checkpoint import Model
 from sora_core.config import PRESETS
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
-from sora_core.train.dit import DiTTraining, Trainee, draw_strengths, train_dit, validation_loss
+from sora_core.text import tokenize, train_tokenizer
+from sora_core.train.dit import DiTTraining, Trainee, draw_strengths, train_dit, validation_loss, with_another
 from sora_core.train.latents import Bucket, fill_bucket, read_bucket
 from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.run import Run, Training, clip_gradients, learning_rate
+from sora_core.train.text import WORDS, train_text
 from sora_core.train.vae import VAETraining, measure_latents, random_crop, train_vae
 from sora_core.vae import VAE
-from sora_core.world import render
+from sora_core.world import Scene, render, sample_scene
+from sora_core.world.captions import canonical, corpus
 
 QUIET = 10_000  # further than any run here goes
 
@@ -124,9 +128,49 @@ def test_training_learns_to_read(tiny: Model, cache: Path, tmp_path: Path) -> No
         steps=350, tokens=128, mix=(("1x32x32", 1.0),), conditioned=0, independent=0, average=0.9,
         log_every=50, save_every=QUIET, validate_every=QUIET, learning_rate=5e-3,
     )  # fmt: skip
-    train_dit(tmp_path, cache, trainee(tiny), training)
-    last = lines(tmp_path)[-1]
-    assert last["text_gain"] > 0.1 * last["validation"]
+    learned = train_dit(tmp_path, cache, trainee(tiny), training)
+    latents, scenes = read_bucket(cache, Bucket(1, 32, 32), "held_out")
+    captions = [canonical(scene) for scene in scenes]
+    right = validation_loss(learned, latents.float(), captions)
+    assert validation_loss(learned, latents.float(), captions[1:] + captions[:1]) > 1.1 * right
+    assert {"colour_gain", "shape_gain", "motion_gain"} <= set(lines(tmp_path)[-1])
+
+
+def test_wrong_captions_are_wrong_in_one_word() -> None:
+    rng = np.random.default_rng(0)
+    scenes = [sample_scene(rng) for _ in range(100)]
+    for attribute, words in WORDS.items():
+        for scene, wrong in zip(scenes, with_another(scenes, attribute), strict=True):
+            assert wrong != canonical(scene), (attribute, wrong)
+        assert len(words) > 2
+
+
+def test_the_encoder_learns_the_words_and_a_kill_changes_nothing(tmp_path: Path) -> None:
+    """After a short run it tells colours it has read, from any kind of caption; a longer one tells all."""
+    config = PRESETS["tiny"].text
+    assert config is not None
+    tokenizer = train_tokenizer(corpus(2000, seed=0), config.vocab_size)
+    training = Training(
+        steps=200, learning_rate=3e-3, muon=False, average=0.9, save_every=50, log_every=50, validate_every=200
+    )
+    encoder = train_text(tmp_path / "whole", config, tokenizer, training, batch=48)
+    found = lines(tmp_path / "whole")[-1]
+    assert found["background"] > 0.5 and found["colour 1"] > 0.5 and found["motion 1"] > 0.4
+    left, right = encoder(tokenize(tokenizer, ["a red circle moves left", "a red circle moves right"], 24))
+    assert float(((left - right).norm() / left.norm()).detach()) > 0.1
+    short = replace(training, steps=20, save_every=5, validate_every=QUIET)
+    whole = train_text(tmp_path / "short", config, tokenizer, short, batch=4)
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        calls = iter(range(100))
+        patch.setattr("sora_core.train.text.sample_scene", lambda *a: _stop_at(next(calls), 40, *a))
+        train_text(tmp_path / "killed", config, tokenizer, short, batch=4)
+    assert same(train_text(tmp_path / "killed", config, tokenizer, short, batch=4), whole)
+
+
+def _stop_at(call: int, last: int, *args: Any) -> Scene:
+    if call == last:
+        raise KeyboardInterrupt
+    return sample_scene(*args)
 
 
 def test_training_overfits_one_clip(tiny: Model) -> None:

@@ -2,7 +2,8 @@
 
 python -m sora_core.train vae     --run runs/vae --steps 3000
 python -m sora_core.train latents --vae runs/vae/vae.safetensors --cache runs/latents --bucket 17x64x64 --clips 8000
-python -m sora_core.train dit     --vae runs/vae/vae.safetensors --cache runs/latents --run runs/dit --steps 30000
+python -m sora_core.train text    --run runs/text
+python -m sora_core.train dit     --vae runs/vae/vae.safetensors --text runs/text --cache runs/latents --run runs/dit
 python -m sora_core.train pack    --vae runs/vae/vae.safetensors --run runs/dit --out sora-mini.safetensors
 """
 
@@ -11,22 +12,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from ..checkpoint import Model, save_checkpoint
-from ..config import PRESETS, SamplingDefaults, VAEConfig
+from ..config import PRESETS, SamplingDefaults, TextConfig, VAEConfig
 from ..text import train_tokenizer
 from ..vae import VAE
 from ..world.captions import corpus
 from .dit import DiTTraining, Trainee, train_dit
 from .latents import Bucket, fill_bucket
+from .run import Training
+from .text import train_text
 from .vae import VAETraining, train_vae
 
 
@@ -63,14 +67,34 @@ def latents(args: argparse.Namespace) -> None:
     fill_bucket(load_vae(args.vae), args.cache, Bucket.parse(args.bucket), args.clips, args.seed or 0, args.split)
 
 
+def text(args: argparse.Namespace) -> None:
+    config = _text_of(args.preset)
+    training = replace(
+        Training(steps=1000, learning_rate=1e-3, muon=False, average=0.99), **_given(args, "steps", "seed")
+    )
+    encoder = train_text(args.run, config, tokenizer_of(args.run, config.vocab_size), training)
+    partial = args.run / "text.partial"
+    save_file(encoder.state_dict(), partial)
+    os.replace(partial, args.run / "text.safetensors")
+
+
+def _text_of(preset: str) -> TextConfig:
+    config = PRESETS[preset].text
+    if config is None:
+        raise ValueError(f"preset {preset} has no text encoder of its own to train")
+    return config
+
+
 def dit(args: argparse.Namespace) -> None:
-    preset = PRESETS[args.preset]
-    if preset.text is None:
-        raise ValueError(f"preset {args.preset} has no text encoder of its own to train")
-    settings = _given(args, "steps", "tokens", "learning_rate", "seed", "muon", "shift", "conditioned", "independent")
+    preset, config = PRESETS[args.preset], _text_of(args.preset)
+    settings = _given(args, "steps", "tokens", "learning_rate", "seed", "shift", "conditioned", "independent")
     if args.mix:
         settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
-    trainee = Trainee(preset.dit, preset.text, tokenizer_of(args.run, preset.text.vocab_size), args.seed or 0)
+    args.run.mkdir(parents=True, exist_ok=True)
+    if not (args.run / "tokenizer.json").exists():
+        shutil.copy(args.text / "tokenizer.json", args.run)
+    trainee = Trainee(preset.dit, config, tokenizer_of(args.run, config.vocab_size), args.seed or 0)
+    trainee.text.load_state_dict(load_file(args.text / "text.safetensors"))
     train_dit(args.run, args.cache, trainee, replace(DiTTraining(), **settings), load_vae(args.vae))
 
 
@@ -100,17 +124,18 @@ def main() -> None:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for run, options in (
         (vae, ("run", "steps", "crop", "learning_rate")),
+        (text, ("run", "steps")),
         (latents, ("vae", "cache", "bucket", "clips", "split")),
         (
             dit,
             (
                 "vae",
+                "text",
                 "cache",
                 "run",
                 "steps",
                 "tokens",
                 "learning_rate",
-                "muon",
                 "mix",
                 "shift",
                 "conditioned",
@@ -136,13 +161,13 @@ OPTIONS: dict[str, dict] = {
     "run": {"type": Path, "required": True, "help": "folder of the run"},
     "cache": {"type": Path, "required": True, "help": "folder of the latent cache"},
     "vae": {"type": Path, "required": True, "help": "a trained VAE"},
+    "text": {"type": Path, "required": True, "help": "folder of a text encoder's run"},
     "out": {"type": Path, "required": True, "help": "checkpoint to write"},
     "steps": {"type": int, "help": "length of the run; may be moved when it goes on"},
     "crop": {"type": int, "help": "side of the crops, pixels"},
     "tokens": {"type": int, "help": "tokens in a batch"},
     "learning_rate": {"type": float},
     "shift": {"type": float, "help": "of the levels, at 80 tokens"},
-    "muon": {"action": "store_true", "default": None, "help": "Muon for the matrices"},
     "mix": {
         "nargs": "+",
         "metavar": "BUCKET=WEIGHT",

@@ -32,6 +32,7 @@ class Training:
     steps: int = 10_000  # may be moved when a run goes on
     learning_rate: float = 1e-3
     muon: bool = True  # Muon for kernels and matrices, instead of AdamW for everything
+    adamw: float = 1.0  # rate of what Muon leaves to AdamW, in units of the learning rate
     average: float = 0.999  # decay of the averaged weights, which are the result
     seed: int = 0
     log_every: int = 100
@@ -101,7 +102,7 @@ def fit(
     """
     training = run.training
     parameters = list(module.parameters())
-    optimizer = Optimizers(module, training.learning_rate, training.muon, slow)
+    optimizer = Optimizers(module, training.learning_rate, training.muon, slow, training.adamw)
     average, step = Average(module, training.average), 0
     norms: list[float] = []  # of the last gradients
     losses: list[float] = []  # since the last line of the log
@@ -155,11 +156,13 @@ NOT_MATRICES = ("embedding", "modulation", "local", "head")  # what Muon leaves:
 class Optimizers:
     """Muon for kernels and matrices, AdamW for the rest, behind one step.
 
-    peak: the learning rate of both, which each step scales. muon: False leaves everything to AdamW. slow: parameters
-    whose names begin so go at a tenth of the rate.
+    peak: the learning rate, which each step scales. muon: False leaves everything to AdamW. slow: parameters whose
+    names begin so go to AdamW, at a tenth of its rate. adamw: AdamW's rate, in units of the peak.
     """
 
-    def __init__(self, module: nn.Module, peak: float, muon: bool = True, slow: str | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, peak: float, muon: bool = True, slow: str | None = None, adamw: float = 1.0
+    ) -> None:
         matrices, others, slowed = [], [], []
         for name, parameter in module.named_parameters():
             if slow is not None and name.startswith(slow):
@@ -168,7 +171,7 @@ class Optimizers:
                 matrices.append(parameter)
             else:
                 others.append(parameter)
-        groups = [{"params": others, "peak": peak}, {"params": slowed, "peak": peak / 10}]
+        groups = [{"params": others, "peak": peak * adamw}, {"params": slowed, "peak": peak * adamw / 10}]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, 0.95), weight_decay=0.01, fused=True)
         ]
