@@ -141,5 +141,5 @@ class SoraLongVideo(io.ComfyNode):
             out[done : done + len(part.frames)] = part.frames
             done += len(part.frames)
             drift.append({"drift": round(part.drift, 4), "corrected": round(part.corrected, 4)})
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         return io.NodeOutput(out, json.dumps(drift), ui=ui.PreviewText(f"{done} frames in {len(drift)} windows"))

@@ -46,7 +46,7 @@ def run_extend(args: argparse.Namespace, free: Free) -> None:
 
 def run_interpolate(args: argparse.Namespace, free: Free) -> None:
     out, a = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
-    b = read_video(args.other, fps=args.fps)
+    b = read_video(args.other, fps=a.fps)
     _run(args, out, interpolate(a.frames, b.frames, args.frames, overlap=args.overlap), a.fps, args.then)
 
 
@@ -67,7 +67,7 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
     text = args.prompts.read_text(encoding="utf-8") if args.prompts is not None else args.prompt
     if not text:
         raise ValueError("there is no prompt: give one, or a file of them with --prompts")
-    start = None if args.start is None else read_video(args.start)
+    start = None if args.start is None else read_video(args.start, fps=args.fps)
     pipeline = Pipeline.load(args.model)
     defaults = pipeline.model.defaults
     fps = Fraction(args.fps).limit_denominator(1001) if args.fps else start.fps if start else Fraction(defaults.fps)

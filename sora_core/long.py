@@ -288,7 +288,7 @@ def _led(latents: Tensor, reference: Tensor, share: float) -> Tensor:
 
 
 def _digest(frames: Tensor) -> str:
-    return sha256(frames.contiguous().float().numpy().tobytes()).hexdigest()[:16]
+    return sha256(frames.contiguous().float().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 class _Store:
@@ -300,7 +300,10 @@ class _Store:
         note, text = self.folder / "clip.json", json.dumps(described, indent=2, sort_keys=True)
         if note.exists() and note.read_text(encoding="utf-8") != text:
             raise ValueError(f"{folder} keeps the windows of another clip; choose another folder, or remove it")
-        note.write_text(text, encoding="utf-8")
+        if not note.exists():
+            partial = note.with_suffix(".partial")
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, note)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"window-{number:04d}.safetensors"
