@@ -15,6 +15,7 @@ from sora_core.checkpoint import Model
 from sora_core.config import PRESETS
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.text import tokenize, train_tokenizer
+from sora_core.train import fast
 from sora_core.train.dit import DiTTraining, Trainee, draw_strengths, train_dit, validation_loss, with_another
 from sora_core.train.latents import Bucket, fill_bucket, read_bucket
 from sora_core.train.muon import Muon, orthogonalise
@@ -209,6 +210,24 @@ def test_muon_steps_are_orthogonal_and_as_large_as_adams(generator: torch.Genera
     weight.grad = torch.randn(weight.shape, generator=generator)
     Muon([weight], lr=1.0).step()
     assert 0.1 < float(weight.detach().square().mean().sqrt()) < 0.3
+
+
+def test_fast_layers_have_the_gradients_of_the_plain_ones(generator: torch.Generator) -> None:
+    def gradients(layer: torch.nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+        x = x.clone().requires_grad_()
+        out = layer(x)
+        out.square().sum().backward()
+        return [out.detach(), x.grad, *(parameter.grad for parameter in layer.parameters())]
+
+    video = torch.randn(2, 12, 5, 4, 6, generator=generator)
+    for kind, arguments, x, tolerance in (
+        ("Conv3d", {"in_channels": 12, "out_channels": 12, "kernel_size": 3, "padding": 1, "groups": 12}, video, 1e-5),
+        ("Linear", {"in_features": 6, "out_features": 32}, video, 2e-2),  # bfloat16 keeps 8 bits
+    ):
+        plain, quick = getattr(torch.nn, kind)(**arguments), getattr(fast, kind)(**arguments)
+        quick.load_state_dict(plain.state_dict())
+        for expected, found in zip(gradients(plain, x), gradients(quick, x), strict=True):
+            assert (found - expected).norm() <= tolerance * expected.norm()
 
 
 def test_learning_rate_rises_holds_and_falls() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,9 +106,11 @@ def draw_level_map(
 class Trainee(nn.Module):
     """The transformer and its text encoder, trained as one."""
 
-    def __init__(self, dit: DiTConfig, text: TextConfig, tokenizer: Tokenizer, seed: int = 0) -> None:
+    def __init__(
+        self, dit: DiTConfig, text: TextConfig, tokenizer: Tokenizer, seed: int = 0, operations: Any = nn
+    ) -> None:
         super().__init__()
-        self.dit, self.text, self.tokenizer = DiT(dit), TextEncoder(text), tokenizer
+        self.dit, self.text, self.tokenizer = DiT(dit, operations), TextEncoder(text), tokenizer
         generator = torch.Generator().manual_seed(seed)
         self.dit.initialise(generator)
         self.text.initialise(generator)
@@ -116,6 +119,8 @@ class Trainee(nn.Module):
         """Loss on latents x0 (B, C, T, H, W) noised to level (B, 1, T, H, W)."""
         context = self.text(tokenize(self.tokenizer, captions, self.text.config.max_tokens))
         tokens = map_to_tokens(level, Grid.of(tuple(x0.shape[2:]), self.dit.config.patch))
+        if (tokens == tokens[:, :1]).all():
+            tokens = tokens[:, 0]  # one level a sample costs less than one a token
         prediction = self.dit(add_noise(x0, noise, level), tokens * TIMESTEPS, context)
         return flow_loss(prediction, x0, noise, level)
 

@@ -33,7 +33,7 @@ class Training:
     learning_rate: float = 1e-3
     muon: bool = True  # Muon for kernels and matrices, instead of AdamW for everything
     adamw: float = 1.0  # rate of what Muon leaves to AdamW, in units of the learning rate
-    average: float = 0.999  # decay of the averaged weights, which are the result
+    average: float = 0.998  # decay of the averaged weights, which are the result
     seed: int = 0
     log_every: int = 100
     save_every: int = 200
