@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from ..sora_core.config import DiTConfig
@@ -40,7 +42,9 @@ class SoraPatchify(io.ComfyNode):
     @classmethod
     def execute(cls, latent: dict, strength: float) -> io.NodeOutput:
         mask = latent.get("noise_mask")
-        return io.NodeOutput(to_patches(latent["samples"], strength if mask is None else mask, PATCH))
+        patches = to_patches(latent["samples"], strength if mask is None else mask, PATCH)
+        extras = {key: value for key, value in latent.items() if key not in ("samples", "noise_mask")}
+        return io.NodeOutput(replace(patches, extras=extras))
 
 
 class SoraUnpatchify(io.ComfyNode):
@@ -58,7 +62,7 @@ class SoraUnpatchify(io.ComfyNode):
     @classmethod
     def execute(cls, patches: Patches) -> io.NodeOutput:
         samples, strength = from_patches(patches)
-        return io.NodeOutput({"samples": samples, "noise_mask": strength})
+        return io.NodeOutput({**patches.extras, "samples": samples, "noise_mask": strength})
 
 
 class SoraPatchStrength(io.ComfyNode):

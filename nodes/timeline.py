@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..sora_core.selection import count_frames, latent_frame_of
-from ..sora_core.timeline import FACTOR, Timeline, empty
+from ..sora_core.timeline import FACTOR, SOFT, Timeline, empty
 from . import host
 
 TIMELINE = "sora_timeline"  # key of a LATENT: its timeline, and the latents and strengths that this was encoded to
@@ -34,19 +34,26 @@ def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[
         raise ValueError(
             f"latent has {samples.shape[1]} channels, this VAE makes {channels}: give it to Sora Empty Video"
         )
+    everything = torch.ones(1, 1, *samples.shape[2:])
+    mask = latent.get("noise_mask", everything)
+    if mask.shape != everything.shape:
+        raise ValueError(
+            f"noise_mask of shape {tuple(mask.shape)}: this clip's strength map has {tuple(everything.shape)}; "
+            "set it with Sora Patch Strength, which takes a MASK"
+        )
     if TIMELINE in latent:
         line, known, strength = latent[TIMELINE]
     else:
         frames = count_frames(samples.shape[2], FACTOR)
         line = empty(frames, samples.shape[3] * space, samples.shape[4] * space)
-        known, strength = samples, latent.get("noise_mask", torch.ones(1, 1, *samples.shape[2:]))
+        known, strength = samples, everything
     pinned = line.pin(image, frame)
     alone = begin(vae, replace(pinned, pieces=pinned.pieces[-1:]))
     at = latent_frame_of(pinned.pieces[-1][0], FACTOR)
-    samples, known, strength = samples.clone(), known.clone(), strength.clone()
+    samples, known, mask, strength = samples.clone(), known.clone(), mask.clone(), strength.clone()
     samples[:, :, at] = known[:, :, at] = alone["samples"][:, :, at]
-    strength[:, :, at] = alone["noise_mask"][:, :, at]
-    return latent | {"samples": samples, "noise_mask": strength, TIMELINE: (pinned, known, strength)}
+    mask[:, :, at] = strength[:, :, at] = alone["noise_mask"][:, :, at]
+    return latent | {"samples": samples, "noise_mask": mask, TIMELINE: (pinned, known, strength)}
 
 
 def finish(vae: object, latent: dict[str, Any]) -> tuple[Tensor, str | None]:
@@ -57,12 +64,20 @@ def finish(vae: object, latent: dict[str, Any]) -> tuple[Tensor, str | None]:
     if TIMELINE not in latent:
         return frames, None
     line, known, strength = latent[TIMELINE]
-    kept = (strength == 0).expand_as(known)
     if samples.shape[1:] != known.shape[1:]:
         return frames, "The latents were cut or resized after their task: given frames are not put back."
-    if any(not torch.allclose(clip[None][kept], known[kept].to(clip), atol=1e-3) for clip in samples):
+    if _moved(samples.to(known) - known, strength):
         return frames, "The kept latents have changed since their task: given frames are not put back."
     return torch.cat([line.restore(clip) for clip in frames.chunk(len(samples))]), None
+
+
+def _moved(change: Tensor, strength: Tensor) -> bool:
+    """Whether latents are not those of the task any more: kept ones differ at all, or ones that may move a little have
+    gone, on average over a clip, by half a deviation."""
+    soft = (strength > 0) & (strength <= SOFT)
+    size = (soft.sum() * change.shape[1]).clamp(min=1)
+    gone = ((change * soft).square().sum((1, 2, 3, 4)) / size).sqrt()
+    return bool((change * (strength == 0)).abs().max() > 1e-3) or bool(gone.max() > 0.5)
 
 
 def ramp(first: list, second: list, latent: dict[str, Any]) -> list:

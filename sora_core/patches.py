@@ -5,7 +5,9 @@ Shapes: B batch, C channels, T H W latent grid, L = t*h*w tokens in time-major o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -78,11 +80,12 @@ def tokens_to_map(strength: Tensor, grid: Grid) -> Tensor:
 @dataclass(frozen=True)
 class Patches:
     """A clip as the transformer sees it: tokens (B, L, pt*ph*pw*C), their grid, and a strength (B, L) in 0..1 each, on
-    the CPU in single precision."""
+    the CPU in single precision. extras: what else the latents came with, handed on untouched."""
 
     tokens: Tensor
     grid: Grid
     strength: Tensor
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 def to_patches(latents: Tensor, strength: Tensor | float, patch: tuple[int, int, int]) -> Patches:

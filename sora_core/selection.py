@@ -24,15 +24,20 @@ def latent_frame_of(frame: int, time_factor: int = 4) -> int:
     return -(-frame // time_factor)
 
 
-def select_frames(latent_frames: int, first: int, last: int, time_factor: int = 4) -> Tensor:
-    """Ones (T,) where a latent frame covers any of the video frames first..last; negative ones count from the end.
+def frame_range(first: int, last: int, total: int) -> tuple[int, int]:
+    """First and last frame of a range in a clip of `total` frames; negative ones count from the end.
 
     Raises ValueError where the range is empty or leaves the clip.
     """
-    total = count_frames(latent_frames, time_factor)
     begin, end = (index + total if index < 0 else index for index in (first, last))
     if not 0 <= begin <= end < total:
         raise ValueError(f"frames {first} to {last} of a clip of {total}: choose 0 to {total - 1}, or -1 for the last")
+    return begin, end
+
+
+def select_frames(latent_frames: int, first: int, last: int, time_factor: int = 4) -> Tensor:
+    """Ones (T,) where a latent frame covers any of the video frames first..last, as in `frame_range`."""
+    begin, end = frame_range(first, last, count_frames(latent_frames, time_factor))
     chosen = torch.zeros(latent_frames)
     chosen[latent_frame_of(begin, time_factor) : latent_frame_of(end, time_factor) + 1] = 1
     return chosen

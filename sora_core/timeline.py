@@ -19,11 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .patches import Grid, map_to_tokens, tokens_to_map
-from .selection import latent_frame_of, mask_to_latents
+from .selection import frame_range, latent_frame_of, mask_to_latents
 
 FACTOR = 4  # video frames per latent frame, but for the first
 LEAD = 9  # frames of a lead-in: the latent behind it is wrong by 0.8% of its variance; by 22% with none, 2.4% with 5
 SOFT = 0.1  # strength of the first latent behind a lead-in: its past is invented, so it may move a little
+TOLD = 0.5  # a latent that is given in part has strength 1 less this share of what is given: seen, and free to move
 FADE = 4  # made frames beside given ones whose colours are led over
 
 Encode = Callable[[Tensor], Tensor]
@@ -58,25 +59,26 @@ class Timeline:
         are padded with their edge.
         """
         known: Tensor | None = None
-        soft: list[int] = []
+        least = torch.zeros(self.latent_frames, 1, 1)
+        most = torch.ones(self.latent_frames, 1, 1)
         for at, count in self.pieces:
-            first = latent_frame_of(at)
-            count = _whole_below(count) if at == 0 else count // FACTOR * FACTOR  # whole latents
-            frames = _pad_sides(self.canvas[at : at + count], multiple)
+            first, last = latent_frame_of(at), latent_frame_of(at + count - 1)
+            open_end = last * FACTOR + 1 - (at + count)  # frames of the last latent that are not given
+            if open_end:
+                most[last] = 1 - TOLD * (1 - open_end / FACTOR)
+            frames = _held(_pad_sides(self.canvas[at : at + count], multiple), count + open_end)
             if at == 0:
                 latents = encode(frames)
             else:
                 latents = encode(torch.cat([frames[:1].expand(LEAD, *frames.shape[1:]), frames]))
                 latents = latents[:, :, latent_frame_of(LEAD) :]
-                soft.append(first)
+                least[first] = SOFT
             if known is None:
                 known = latents.new_zeros(*latents.shape[:2], self.latent_frames, *latents.shape[3:])
             known[:, :, first : first + latents.shape[2]] = latents
         assert known is not None, "a timeline has at least one piece"
         padded = _pad_sides(self.strength.expand(*self.canvas.shape[:3])[..., None], multiple)[..., 0]
-        strength = mask_to_latents(padded, tuple(known.shape[2:]), FACTOR).clone()
-        for first in soft:
-            strength[first].clamp_(min=SOFT)
+        strength = mask_to_latents(padded, tuple(known.shape[2:]), FACTOR).clamp(least, most)
         cell = multiple * known.shape[3] // padded.shape[1]  # latents per patch: a patch is kept as a whole or not
         grid = Grid.of(tuple(known.shape[2:]), (1, cell, cell))
         return known, tokens_to_map(map_to_tokens(strength[None, None], grid), grid)
@@ -97,20 +99,20 @@ class Timeline:
                 f"frames of shape {tuple(made.shape)}: this timeline has {len(self.canvas)} of {width}x{height}; "
                 "decode the latents that it was sampled to"
             )
-        made = made[:, :height, :width]
+        made = made[:, :height, :width].to(self.canvas)
         keep = self.keep.expand(*self.canvas.shape[:3])
-        frames = torch.where(keep[..., None], self.canvas.to(made), self._led_over(made, keep))
+        frames = torch.where(keep[..., None], self.canvas, self._faded(made, keep))
         parts = [self.before, frames[slice(*self.show)], self.after]
-        return torch.cat([part.to(made) for part in parts if part is not None])
+        return torch.cat([part.to(frames) for part in parts if part is not None])
 
-    def _led_over(self, made: Tensor, keep: Tensor) -> Tensor:
+    def _faded(self, made: Tensor, keep: Tensor) -> Tensor:
         """Made frames whose slow colours move from those of the given neighbour to their own within a few frames.
         Fine detail is not carried over: it would stand still where things move."""
         whole = keep.flatten(1).all(1)
         out = made
         for step in (1, -1):
             for edge in [t for t in range(len(made)) if whole[t] and 0 <= t + step < len(made) and not whole[t + step]]:
-                shift = _slow(self.canvas[edge].to(made) - made[edge])
+                shift = _slow(self.canvas[edge] - made[edge])
                 for i in range(FADE):
                     t = edge + step * (i + 1)
                     if not 0 <= t < len(made) or whole[t]:
@@ -218,9 +220,7 @@ def levels(
     """Strengths for `edit`, (T, 1, 1) or (T, H, W): one number or a curve, within a span of frames and within a mask
     (T or 1, H, W). curve: strengths at frames, straight between them, as in `0:0, 8:0.6, 16:1`."""
     total = len(frames)
-    begin, end = (index + total if index < 0 else index for index in (first, last))
-    if not 0 <= begin <= end < total:
-        raise ValueError(f"frames {first} to {last} of a clip of {total}: choose 0 to {total - 1}, or -1 for the last")
+    begin, end = frame_range(first, last, total)
     out = _curve(curve, total) if curve.strip() else torch.full((total,), float(strength))
     out[:begin], out[end + 1 :] = 0, 0
     out = out[:, None, None]
@@ -249,11 +249,6 @@ def _curve(text: str, total: int) -> Tensor:
     return torch.from_numpy(np.interp(np.arange(total), at, values)).float()
 
 
-def reroll(frames: Tensor, first: int, last: int, strength: float = 1.0) -> Timeline:
-    """A clip of which the frames first..last are made again and the rest stays bit for bit."""
-    return edit(frames, levels(frames, strength, first=first, last=last))
-
-
 # ---- parts
 
 
@@ -268,7 +263,7 @@ def _whole_below(frames: int) -> int:
 
 def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int], **outside: Tensor) -> Timeline:
     """Clips at their places on a canvas of at least `wanted` frames; the rest is to be made. A clip that ends there is
-    held to the canvas' end, a late one for at least a latent."""
+    held to the canvas' end."""
     length = _whole(wanted)
     first = given[0][0]
     canvas = torch.zeros(length, *first.shape[1:])
@@ -276,7 +271,7 @@ def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int],
     pieces = []
     for frames, at in given:
         end = at + len(frames)
-        stop = length if end == wanted else max(end, at + FACTOR) if at else end
+        stop = length if end == wanted else end
         canvas[at:stop] = _held(frames, stop - at)
         strength[at:stop], keep[at:end] = 0, True
         pieces.append((at, stop - at))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sora_core.pipeline import Pipeline
-from sora_core.timeline import SOFT, Timeline, edit, empty, extend, interpolate, levels, loop, reroll
+from sora_core.timeline import SOFT, Timeline, edit, empty, extend, interpolate, levels, loop
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18)
 NEW = (1, 2, 3, 4, 5, 8, 12)
@@ -35,7 +35,8 @@ def made(line: Timeline) -> Tensor:
 
 
 def laws(line: Timeline) -> None:
-    """What holds for every timeline: its length, its latents, and that kept latents are those of given frames alone."""
+    """What holds for every timeline: its length; kept latents are those of given frames alone; every given frame is
+    seen; and a latent that is seen ends as the last frame given in it."""
     assert len(line.canvas) % 4 == 1
     known, strength = line.encode(stand_in)
     assert known.shape[2:] == strength.shape[2:] == (line.latent_frames, 4, 6)
@@ -45,10 +46,15 @@ def laws(line: Timeline) -> None:
         assert at == 0 or at % 4 == 1
         given[at : at + count] = True
     for latent in range(line.latent_frames):
-        frames = slice(max(0, 4 * latent - 3), 4 * latent + 1)
-        if strength[0, 0, latent].max() == 0:
+        frames = range(max(0, 4 * latent - 3), 4 * latent + 1)
+        highest = float(strength[0, 0, latent].max())
+        if highest == 0:
             assert given[frames].all()
-            assert float(known[0, 0, latent, 0, 0]) == pytest.approx(_mean_of(line, frames.stop - 1), abs=1e-6)
+        if line.keep[frames].flatten(1).all(1).any():
+            assert highest < 1
+        if highest < 1:
+            last = max(frame for frame in frames if given[frame])
+            assert float(known[0, 0, latent, 0, 0]) == pytest.approx(_mean_of(line, last), abs=1e-6)
 
 
 def _mean_of(line: Timeline, frame: int) -> float:
@@ -105,8 +111,7 @@ def test_edits_keep_what_has_strength_zero() -> None:
         out = line.restore(made(line))
         outside = (mask == 0).expand(length, -1, -1)
         assert torch.equal(out[outside], source[outside]) and bool((out[~outside] == 0.5).all())
-        line = reroll(source, -1, -1)
-        laws(line)
+        line = edit(source, levels(source, 1, first=-1, last=-1))
         out = line.restore(made(line))
         assert torch.equal(out[:-1], source[:-1]) and len(out) == length
         if length > 1:
@@ -196,7 +201,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: edit(clip(5), 1.5), "from 0 to 1"),
         (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),
         (lambda: edit(clip(5), torch.ones(5, 8, 8)), "a map"),
-        (lambda: reroll(clip(5), 3, 5), "choose 0 to 4"),
+        (lambda: levels(clip(5), 1, first=3, last=5), "choose 0 to 4"),
         (lambda: levels(clip(5), 1, curve=","), "there is no point in it"),
         (lambda: levels(clip(5), 1, curve="3:0, 2:1"), "frame 2 does not come after frame 3"),
         (lambda: empty(9, 24, 40).pin(clip(1)[0], 9), "frame 9 of a clip of 9"),

@@ -1,16 +1,19 @@
-"""Makes the pictures that the template browser shows, with the bundled model and the settings of the workflows.
+"""Makes the pictures that the template browser shows, by running every workflow on a ComfyUI that is up.
 
-python workflows/thumbnails.py      run from the root of the repository
+python workflows/thumbnails.py [http://127.0.0.1:8188]      run from the root of the repository
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,19 +21,35 @@ from torch import Tensor
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from sora_core.patches import to_patches  # noqa: E402
-from sora_core.pipeline import Pipeline  # noqa: E402
-from sora_core.preview import draw_patches  # noqa: E402
-from sora_core.selection import select, set_strength  # noqa: E402
-from sora_core.world import render, scene_of  # noqa: E402
+from sora_core.video import read_video  # noqa: E402
 
 SIDE = 384  # pixels
+STILL = ("patches", "text_to_image")  # whose picture says more than their video
 
 
-def settings(name: str, kind: str) -> dict[str, Any]:
-    """Inputs of a workflow's first node of a kind."""
-    graph = json.loads((HERE / "api" / f"{name}.json").read_text(encoding="utf-8"))
-    return next(node["inputs"] for node in graph.values() if node["class_type"] == kind)
+def ask(url: str, body: Any = None) -> bytes:
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data, {"Content-Type": "application/json"})) as answer:
+        return answer.read()
+
+
+def run(host: str, prompt: dict[str, Any]) -> list[dict[str, str]]:
+    """Files that a workflow writes. Raises RuntimeError where it fails."""
+    number = json.loads(ask(f"{host}/prompt", {"prompt": prompt}))["prompt_id"]
+    while not (history := json.loads(ask(f"{host}/history/{number}"))):
+        time.sleep(1)
+    if history[number]["status"]["status_str"] != "success":
+        raise RuntimeError(history[number]["status"]["messages"])
+    files = [entry for output in history[number]["outputs"].values() for entry in output.get("images", [])]
+    return [{key: entry[key] for key in ("filename", "subfolder", "type")} for entry in files]
+
+
+def frames_of(host: str, file: dict[str, str]) -> Tensor:
+    """Frames (T, H, W, 3) of a file of the host's."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / file["filename"]
+        path.write_bytes(ask(f"{host}/view?{urlencode(file)}"))
+        return read_video(path).frames
 
 
 def four(frames: Tensor) -> Tensor:
@@ -48,39 +67,14 @@ def save(name: str, picture: Tensor) -> None:
     square.save(HERE / f"{name}.jpg", quality=88)
 
 
-def material(name: str) -> Tensor:
-    clip = settings(name, "SoraWorldClip")
-    words = (clip[key] for key in ("shape", "colour", "motion", "background", "style", "size"))
-    scene = scene_of(*words, rng=np.random.default_rng(clip["seed"]), aspect=clip["width"] / clip["height"])
-    return render(scene, clip["frames"], clip["height"], clip["width"])
-
-
-def made(pipeline: Pipeline, name: str) -> Tensor:
-    """What a workflow from text makes."""
-    stock = name == "stock_sampler"
-    text = settings(name, "CLIPTextEncode" if stock else "SoraTextEncode")["text"]
-    canvas, sampler = settings(name, "SoraEmptyVideo"), settings(name, "KSampler" if stock else "SoraSampler")
-    return pipeline.generate(
-        text, width=canvas["width"], height=canvas["height"], frames=canvas["frames"], seed=sampler["seed"],
-        steps=sampler["steps"], cfg=sampler["cfg"], solver=sampler["sampler_name" if stock else "solver"],
-    )  # fmt: skip
-
-
 def main() -> None:
-    pipeline = Pipeline.load()
-    for name in ("text_to_video", "text_to_image", "stock_sampler"):
-        frames = made(pipeline, name)
-        save(name, four(frames) if len(frames) > 1 else frames[0])
-    clip = material("vae_roundtrip")
-    back = pipeline.decode(pipeline.encode(clip))
-    save("vae_roundtrip", torch.cat([torch.cat([f[0], f[8]], dim=1) for f in (clip, back)]))
-    chosen = settings("patches", "SoraPatchStrength")
-    patches = to_patches(
-        pipeline.encode(material("patches")), settings("patches", "SoraPatchify")["strength"], (1, 2, 2)
-    )
-    box = tuple(chosen[side] for side in ("left", "top", "right", "bottom"))
-    places = select(patches.grid, chosen["first_frame"], chosen["last_frame"], box)
-    save("patches", draw_patches(set_strength(patches, chosen["strength"], places)))
+    host = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8188"
+    for path in sorted((HERE / "api").glob("*.json")):
+        files = run(host, json.loads(path.read_text(encoding="utf-8")))
+        clips = [frames_of(host, file) for file in files]
+        clip = min(clips, key=len) if path.stem in STILL else max(clips, key=len)
+        save(path.stem, four(clip) if len(clip) > 1 else clip[0])
+        print(path.stem)
 
 
 if __name__ == "__main__":

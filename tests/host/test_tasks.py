@@ -60,6 +60,8 @@ def test_given_frames_come_back_bit_for_bit(server: Any, api: Any, tmp_path: Pat
     assert made.shape == (length, 128, 128, 3)
     for at, frames in places:
         assert torch.equal(made[at : at + len(frames)], frames)
+    if name == "sdedit":
+        assert not torch.isclose(made, first, atol=0.02).all()
     given = torch.zeros(length, dtype=torch.bool)
     for at, frames in places:
         given[at : at + len(frames)] = True
@@ -74,21 +76,37 @@ def test_an_edit_of_strength_zero_is_the_clip(server: Any, api: Any, tmp_path: P
     assert torch.equal(made[:9], source[:9]) and not torch.isclose(made[9:], source[9:]).all()
 
 
-def test_latents_that_were_cut_are_not_pasted_over(server: Any, api: Any, tmp_path: Path) -> None:
+def test_a_timeline_goes_through_patches(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = api("extend")
+    decode, clip = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraWorldClip")[0]
+    task, sampler = by_class(prompt, "SoraExtend")[0], by_class(prompt, "SoraSampler")[0]
+    prompt["cut"] = {"class_type": "SoraPatchify", "inputs": {"latent": [task, 0], "strength": 1.0}}
+    prompt["join"] = {"class_type": "SoraUnpatchify", "inputs": {"patches": ["cut", 0]}}
+    prompt[sampler]["inputs"]["latent"] = ["join", 0]
+    made, source = frames_of(server, quick(prompt), [decode, clip], tmp_path)
+    assert torch.equal(made[: len(source)], source) and len(made) > len(source)
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "words"),
+    [
+        ("LatentAdd", {"samples1": 0, "samples2": 0}, "have changed"),
+        ("LatentCut", {"samples": 0, "dim": "t", "index": 1, "amount": 4}, "were cut"),
+    ],
+)
+def test_other_latents_are_not_pasted_over(server: Any, api: Any, node: str, inputs: dict, words: str) -> None:
     prompt = quick(api("extend"))
     decode, sampler = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraSampler")[0]
     for report in by_class(prompt, "SoraClipReport"):  # which expects the whole clip
         del prompt[report]
     prompt = {key: node for key, node in prompt.items() if node["_meta"]["title"] != "The report"}
-    prompt["other"] = {
-        "class_type": "SoraEmptyVideo",
-        "inputs": {"width": 128, "height": 128, "frames": 17, "batch_size": 1},
-    }
-    prompt["blend"] = {"class_type": "LatentAdd", "inputs": {"samples1": [sampler, 0], "samples2": [sampler, 0]}}
-    prompt[decode]["inputs"]["latent"] = ["blend", 0]
+    wired = {name: [sampler, 0] if name.startswith("samples") else value for name, value in inputs.items()}
+    prompt["other"] = {"class_type": node, "inputs": wired}
+    prompt[decode]["inputs"]["latent"] = ["other", 0]
     outcome = server.run(prompt)
     assert outcome.error is None, outcome.error
-    assert "are not put back" in json.dumps(outcome.outputs[decode])
+    note = json.dumps(outcome.outputs[decode])
+    assert words in note and "are not put back" in note
 
 
 def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> None:
