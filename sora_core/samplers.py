@@ -9,6 +9,7 @@ sigma, sigma_hat and denoised after each step. They know no architecture, no tex
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -81,18 +82,21 @@ def sample_dpmpp_2m(
     extra_args: dict[str, Any] | None = None,
     callback: Callback | None = None,
     disable: bool | None = None,
+    before: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """DPM-Solver++(2M) (arXiv 2211.01095) on the flow's path: one call a step, second order from the one before.
 
     The half log-SNR of the path is log((1 - sigma) / sigma); it is infinite at both ends, where the step is Euler's.
+    before: sigma and denoised of the step before the first, where a run goes on.
     """
     extra_args = extra_args or {}
+    first, old = (0, None) if before is None else (1, before[1].to(x))
+    sigmas = sigmas if before is None else torch.cat([before[0].view(1).to(sigmas), sigmas])
     half_snr = torch.log((1 - sigmas.double()) / sigmas.double()).tolist()
-    old: Tensor | None = None
-    for i in trange(len(sigmas) - 1, disable=disable):
+    for i in trange(first, len(sigmas) - 1, disable=disable):
         sigma, after = sigmas[i], sigmas[i + 1]
         denoised = model(x, _at(sigma, x), **extra_args)
-        _report(callback, i, x, sigma, denoised)
+        _report(callback, i - first, x, sigma, denoised)
         target = denoised
         if old is not None and after > 0 and half_snr[i - 1] != float("-inf"):
             ratio = (half_snr[i + 1] - half_snr[i]) / (half_snr[i] - half_snr[i - 1])
@@ -103,3 +107,47 @@ def sample_dpmpp_2m(
 
 
 SAMPLERS: dict[str, Sampler] = {"euler": sample_euler, "heun": sample_heun, "dpmpp_2m": sample_dpmpp_2m}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run on its way: latents x (B, C, T, H, W) after so many steps, and what the last step took for the result."""
+
+    x: Tensor
+    denoised: Tensor
+    steps: int
+
+
+def solve(
+    solver: str,
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    *,
+    stop: int | None = None,
+    progress: Progress | None = None,
+) -> Progress:
+    """Run a solver from pure noise x, or go on with a run, to the end or until it has done `stop` steps. A run that was
+    stopped and goes on ends as one that was not, bit for bit."""
+    done = 0 if progress is None else progress.steps
+    last = len(sigmas) - 1 if stop is None else stop
+    if not done < last < len(sigmas):
+        raise ValueError(f"stop after step {last}: this run has done {done} of {len(sigmas) - 1}")
+    denoised = x
+
+    def watch(info: dict[str, Any]) -> None:
+        nonlocal denoised
+        denoised = info["denoised"]
+        if callback is not None:
+            callback(info | {"i": info["i"] + done})
+
+    options: dict[str, Any] = {}
+    if progress is not None:
+        x = progress.x.to(x)
+        if solver == "dpmpp_2m":
+            options["before"] = sigmas[done - 1], progress.denoised
+    x = SAMPLERS[solver](model, x, sigmas[done : last + 1], extra_args, watch, disable, **options)
+    return Progress(x, denoised, last)

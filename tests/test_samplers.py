@@ -14,7 +14,7 @@ from sora_core.dit import DiT
 from sora_core.flow import StrengthMap, add_noise, denoise, flow_loss, schedule, shift_for, training_levels, velocity
 from sora_core.patches import Grid
 from sora_core.pipeline import Pipeline
-from sora_core.samplers import SAMPLERS
+from sora_core.samplers import SAMPLERS, solve
 
 SHAPE = (3, 4, 4)
 PROMPT = ["a red circle moves left on a sky background"]
@@ -243,3 +243,22 @@ def test_a_ramp_goes_from_one_text_to_the_other(tiny: Model, generator: torch.Ge
         mixed = Denoiser(tiny.dit, a, negative, cfg, ramp=(b, torch.tensor([0.0, 0.25, 1.0])))(x, sigma)
         expected = torch.stack([one[:, :, 0], 0.75 * one[:, :, 1] + 0.25 * other[:, :, 1], other[:, :, 2]], dim=2)
         torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_run_that_was_stopped_goes_on_as_if_it_was_not(name: str, tiny: Model, generator: torch.Generator) -> None:
+    text = tiny.dit.prepare_text(torch.randn(1, 4, tiny.dit.config.text_dim, generator=generator))
+    noise = torch.randn(1, tiny.dit.config.in_dim, *SHAPE, generator=generator)
+    model, sigmas = Denoiser(tiny.dit, text), schedule(6, 2.0)
+    whole = SAMPLERS[name](model, noise, sigmas, disable=True)
+    seen: list[int] = []
+    for stop in range(1, 6):
+        half = solve(name, model, noise, sigmas, disable=True, stop=stop)
+        rest = solve(
+            name, model, noise, sigmas, disable=True, progress=half, callback=lambda info: seen.append(info["i"])
+        )
+        assert half.steps == stop and rest.steps == 6 and torch.equal(rest.x, whole)
+        assert not torch.equal(half.denoised, half.x)
+    assert seen == [i for stop in range(1, 6) for i in range(stop, 6)]
+    with pytest.raises(ValueError, match="stop after step 2: this run has done 3 of 6"):
+        solve(name, model, noise, sigmas, stop=2, progress=solve(name, model, noise, sigmas, disable=True, stop=3))

@@ -1,0 +1,82 @@
+"""A clip under construction as a file: latents with their strength map, their timeline and their progress.
+
+One safetensors file: the tensors, and in its metadata, as JSON, what they belong to. Nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .samplers import Progress
+from .timeline import Timeline
+
+FORMAT = "sora_core/draft/1"
+RECORDS = {kind.__name__: kind for kind in (Progress, Timeline)}
+
+
+def save_draft(path: Path | str, draft: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, texts, lists, dictionaries and records of `RECORDS`, nested as they are.
+
+    Raises FileExistsError where the file exists, ValueError where there is something else in it.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} exists; choose another name")
+    tensors: dict[str, Tensor] = {}
+    note = json.dumps(_to_json(dict(draft), "draft", tensors))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, {"format": FORMAT, "draft": note})
+    os.replace(partial, path)
+
+
+def load_draft(path: Path | str) -> dict[str, Any]:
+    """What `save_draft` wrote. Raises ValueError where the file holds something else, or is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("format") != FORMAT:
+                raise ValueError(f"{path} holds no draft; Sora Save Draft makes such files")
+            return _from_json(json.loads(file.metadata()["draft"]), file.get_tensor)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged, or no safetensors file; save the draft again ({error})") from None
+
+
+def _to_json(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return {"value": value}
+    if isinstance(value, (list, tuple)):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_to_json(part, f"{name}.{i}", tensors) for i, part in enumerate(value)]}
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"dict": {key: _to_json(part, f"{name}.{key}", tensors) for key, part in value.items()}}
+    if is_dataclass(value) and type(value).__name__ in RECORDS:
+        parts = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {"record": type(value).__name__, "of": _to_json(parts, name, tensors)}
+    raise ValueError(f"{name} is a {type(value).__name__}, which a draft cannot hold")
+
+
+def _from_json(value: dict[str, Any], tensor: Any) -> Any:
+    if "tensor" in value:
+        return tensor(value["tensor"])
+    if "value" in value:
+        return value["value"]
+    if "list" in value:
+        return [_from_json(part, tensor) for part in value["list"]]
+    if "tuple" in value:
+        return tuple(_from_json(part, tensor) for part in value["tuple"])
+    if "dict" in value:
+        return {key: _from_json(part, tensor) for key, part in value["dict"].items()}
+    return RECORDS[value["record"]](**_from_json(value["of"], tensor))

@@ -1,0 +1,55 @@
+"""Drafts: what is written is what is read, and nothing else is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sora_core.draft import load_draft, save_draft
+from sora_core.samplers import Progress
+from sora_core.timeline import extend
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if hasattr(a, "__dataclass_fields__"):
+        return type(a) is type(b) and same(vars(a), vars(b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_a_draft_comes_back_as_it_was(tmp_path: Path, generator: torch.Generator) -> None:
+    x = torch.randn(1, 16, 5, 4, 4, generator=generator)
+    line = extend(torch.rand(6, 32, 32, 3, generator=generator), after=3)
+    draft = {
+        "samples": x, "noise_mask": x[:, :1] > 0, "batch_index": [0, 3], "sora_timeline": (line, x, x[:, :1]),
+        "sora_progress": {"seed": 2**62, "solver": "euler", "at": Progress(x.bfloat16(), x.movedim(1, 2), 3)},
+    }  # fmt: skip
+    path = tmp_path / "new" / "draft.safetensors"
+    save_draft(path, draft)
+    assert same(load_draft(path), draft)
+    with pytest.raises(FileExistsError, match="choose another name"):
+        save_draft(path, draft)
+
+
+def test_what_is_no_draft_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="what is a object, which a draft cannot hold"):
+        save_draft(tmp_path / "a.safetensors", {"what": object()})
+    assert not list(tmp_path.iterdir())
+    save_file({"a": torch.ones(2)}, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="holds no draft"):
+        load_draft(tmp_path / "weights.safetensors")
+    save_draft(tmp_path / "b.safetensors", {"samples": torch.ones(100)})
+    data = (tmp_path / "b.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[:-50])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_draft(tmp_path / "cut.safetensors")
