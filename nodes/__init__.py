@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .draft import SoraLoadDraft, SoraSaveDraft
 from .empty import SoraEmptyVideo
 from .extend import SoraExtend
 from .host import ComfyExtension, io
@@ -24,6 +25,8 @@ NODES: list[type[io.ComfyNode]] = [
     SoraSampler,
     SoraVAEEncode,
     SoraVAEDecode,
+    SoraSaveDraft,
+    SoraLoadDraft,
     SoraPatchify,
     SoraUnpatchify,
     SoraPatchStrength,

@@ -44,16 +44,18 @@ from ..sora_core.flow import TIMESTEPS, StrengthMap, schedule, shift_for
 from ..sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ..sora_core.pipeline import video_to_frames
 from ..sora_core.preview import latents_to_rgb
-from ..sora_core.samplers import SAMPLERS
+from ..sora_core.samplers import Progress, solve
 from ..sora_core.text import TextEncoder, tokenize
 from ..sora_core.vae import VAE, Stream
 
 __all__ = [
-    "ComfyExtension", "checkpoint_names", "checkpoint_path", "decode", "decoder", "encode", "encode_text",
-    "fingerprint", "interrupted", "io", "keeping_folder", "latent_layout", "sample", "to_host", "ui",
+    "ComfyExtension", "checkpoint_names", "checkpoint_path", "decode", "decoder", "draft_names", "draft_path", "encode",
+    "encode_text", "fingerprint", "interrupted", "io", "keeping_folder", "latent_layout", "new_draft", "sample",
+    "to_host", "ui",
 ]  # fmt: skip
 
 BUNDLED_NAME = "sora-mini (bundled)"
+PROGRESS = "sora_progress"  # key of a LATENT whose run was stopped: its settings, what it began from, how far it came
 STRENGTH = "sora_strength"  # key of a conditioning: the strength map (B, 1, T, H, W) that it is sampled under
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
 PREVIEW_SIDE, PREVIEW_FPS = 256, 4  # pixels; latent frames a second
@@ -85,6 +87,31 @@ def checkpoint_path(name: str) -> Path:
     if path is None:
         raise FileNotFoundError(f"checkpoint {name!r} is not in models/sora; put it there, or choose {BUNDLED_NAME!r}")
     return Path(path)
+
+
+def new_draft(name: str) -> Path:
+    """A file in the host's output that does not exist yet. Raises ValueError where the name would leave its folder."""
+    if Path(name).name != name or not name.strip(". "):
+        raise ValueError(f"name {name!r}: give a plain name, without folders")
+    folder, begin, number, _, _ = folder_paths.get_save_image_path(
+        f"drafts/{name}", folder_paths.get_output_directory()
+    )
+    return Path(folder) / f"{begin}_{number:05}_.safetensors"
+
+
+def draft_names() -> list[str]:
+    return sorted(path.name for path in _drafts().glob("*.safetensors"))
+
+
+def draft_path(name: str) -> Path:
+    """Where a draft lies. Raises FileNotFoundError that says where drafts come from."""
+    if name not in draft_names():
+        raise FileNotFoundError(f"draft {name!r} is not in {_drafts()}; Sora Save Draft writes files there")
+    return _drafts() / name
+
+
+def _drafts() -> Path:
+    return Path(folder_paths.get_output_directory()) / "drafts"
 
 
 # ---- MODEL
@@ -409,49 +436,66 @@ def sample(
     steps: int,
     cfg: float,
     solver: str,
+    stop: int = 0,
     node_id: str | None,
-) -> Tensor:
-    """Latents (B, C, T, H, W) sampled from a LATENT, whose noise_mask is its strength map.
+) -> dict[str, Any]:
+    """A LATENT (B, C, T, H, W) sampled from a LATENT, whose noise_mask is its strength map.
 
     A rectified-flow MODEL of any make. Ours is told the level of every token; another one gets the same semantics by
-    replacement. Raises ValueError that names what does not fit before the first step.
+    replacement. stop: steps after which the run stops on its way, 0 for none; the LATENT then shows what the result is
+    taken for and brings its progress along, from which another call goes on. Raises ValueError that names what does not
+    fit before the first step.
     """
-    known = _latents(model, latent)
+    run = {"seed": seed, "steps": steps, "solver": solver}
+    halted = latent.get(PROGRESS)
+    if halted is not None and halted["run"] != run:
+        wanted = ", ".join(f"{key} {value}" for key, value in halted["run"].items())
+        raise ValueError(f"latent: its run was begun with {wanted}; go on with the same")
+    progress = None if halted is None else halted["progress"]
+    known = _latents(model, latent if halted is None else latent | {"samples": halted["known"]})
     model, shift = _scheduled(model, known)
     ours = isinstance(model.model, HostModel)
     patch = model.model.diffusion_model.config.patch if ours else (1, 1, 1)
     strength = _strength(latent, known, Grid.of(tuple(known.shape[2:]), patch))
     start = 1.0 if strength is None else float(strength.max())
     if start == 0:
-        return known.clone()
+        return latent | {"samples": known.clone()}
     if strength is not None and bool((strength == 1).all()):
         strength = None
     if ours and strength is not None:
         positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
 
-    def solve(
+    def sampler(
         wrapped: Any, x: Tensor, sigmas: Tensor, extra_args: dict, callback: Callable, disable: bool | None
     ) -> Tensor:
-        if strength is None:
-            return SAMPLERS[solver](wrapped, x, sigmas, extra_args, callback, disable)
-        task = StrengthMap(strength.to(x), wrapped.latent_image, wrapped.noise, per_token=ours)
+        nonlocal progress
+        denoise = wrapped
+        if strength is not None:
+            task = StrengthMap(strength.to(x), wrapped.latent_image, wrapped.noise, per_token=ours)
 
-        def denoise(x: Tensor, sigma: Tensor, **args: Any) -> Tensor:
-            now = float(sigma[0])
-            return task.leave(wrapped(task.enter(x, now), sigma, **args), now)
+            def denoise(x: Tensor, sigma: Tensor, **args: Any) -> Tensor:
+                now = float(sigma[0])
+                return task.leave(wrapped(task.enter(x, now), sigma, **args), now)
 
-        return SAMPLERS[solver](denoise, x, sigmas, extra_args, callback, disable)
+        progress = solve(
+            solver, denoise, x, sigmas, extra_args, callback, disable, stop=stop or None, progress=progress
+        )
+        return progress.x if progress.steps == steps else progress.denoised
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     samples = guider.sample(
-        _noise(latent, known, seed), known, comfy.samplers.KSAMPLER(solve), schedule(steps, shift, start), seed=seed,
+        _noise(latent, known, seed), known, comfy.samplers.KSAMPLER(sampler), schedule(steps, shift, start), seed=seed,
         callback=_callback(model, steps, node_id), disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
     ).to(comfy.model_management.intermediate_device())  # fmt: skip
-    if strength is None:
-        return samples
-    return torch.where(strength.to(samples) == 0, known.to(samples), samples)  # kept places come back bit for bit
+    if strength is not None:  # kept places come back bit for bit
+        samples = torch.where(strength.to(samples) == 0, known.to(samples), samples)
+    out = {key: value for key, value in latent.items() if key != PROGRESS} | {"samples": samples}
+    if progress.steps == steps:
+        return out
+    progress = Progress(progress.x.cpu(), progress.denoised.cpu(), progress.steps)
+    return out | {PROGRESS: {"run": run, "known": known, "progress": progress}}
 
 
 def _latents(model: comfy.model_patcher.ModelPatcher, latent: dict[str, Any]) -> Tensor:

@@ -47,7 +47,7 @@ class HostEngine:
             positive = shared(positive, host.encode_text(self.clip, window.then), window.share, samples)
         latent = {"samples": samples} | ({} if window.strength is None else {"noise_mask": window.strength})
         negative = host.encode_text(self.clip, self.negative)
-        return host.sample(self.model, positive, negative, latent, seed=window.seed, **self.settings)
+        return host.sample(self.model, positive, negative, latent, seed=window.seed, **self.settings)["samples"]
 
     def encode(self, frames: Tensor) -> Tensor:
         return host.encode(self.vae, frames)

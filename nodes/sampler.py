@@ -39,6 +39,12 @@ class SoraSampler(io.ComfyNode):
                     "solver", options=list(SAMPLERS), default=DEFAULTS.solver,
                     tooltip="dpmpp_2m needs the fewest steps; heun runs the model twice a step; euler is plain.",
                 ),
+                io.Int.Input(
+                    "stop_after", default=0, min=0, max=1000, optional=True,
+                    tooltip="Steps after which the run stops on its way; 0 runs to the end. The latents then show the "
+                    "clip as it is taken for so far. Another Sora Sampler with the same seed, steps and solver goes on "
+                    "from there, also from a file (Sora Save Draft), and ends as if there had been no stop.",
+                ),
             ],
             outputs=[io.Latent.Output(tooltip="The finished latents.")],
             hidden=[io.Hidden.unique_id],
@@ -61,9 +67,11 @@ class SoraSampler(io.ComfyNode):
         steps: int,
         cfg: float,
         solver: str,
+        stop_after: int = 0,
     ) -> io.NodeOutput:
-        samples = host.sample(
-            model, positive, negative, latent,
-            seed=seed, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id,
+        return io.NodeOutput(
+            host.sample(
+                model, positive, negative, latent, seed=seed, steps=steps, cfg=cfg, solver=solver, stop=stop_after,
+                node_id=cls.hidden.unique_id,
+            )
         )  # fmt: skip
-        return io.NodeOutput(latent | {"samples": samples})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,8 +17,8 @@ class Denoiser:
 
     text, negative: prepared keys and values. cfg: strength of classifier-free guidance (arXiv 2207.12598); at 1, or
     outside `interval` (arXiv 2404.07724), `negative` is not read. interval: the lowest and highest sigma that are
-    guided. strengths: the task; None makes everything from noise. ramp: a second text, and how much of it every latent
-    frame follows (T,), from 0 to 1.
+    guided. strengths: the task; None makes everything from noise. ramps: further texts, and the share of every latent
+    frame (T,), from 0 to 1, that each takes over from those before it.
     """
 
     def __init__(
@@ -27,13 +29,13 @@ class Denoiser:
         cfg: float = 1.0,
         interval: tuple[float, float] = (0.0, 1.0),
         strengths: StrengthMap | None = None,
-        ramp: tuple[TextKV, Tensor] | None = None,
+        ramps: Sequence[tuple[TextKV, Tensor]] = (),
     ) -> None:
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg}: guidance needs a negative text (an empty one will do)")
         self.dit, self.cfg, self.interval, self.strengths = dit, cfg, interval, strengths
-        texts = [text] if ramp is None else [text, ramp[0]]
-        self.share = None if ramp is None else ramp[1].view(1, 1, -1, 1, 1)
+        texts = [text, *(further for further, _ in ramps)]
+        self.shares = [share.view(1, 1, -1, 1, 1) for _, share in ramps]
         self.plain = _together(texts)
         self.guided = None if cfg == 1.0 or negative is None else _together([*texts, negative])
 
@@ -43,7 +45,9 @@ class Denoiser:
         text = self.plain if guided is None else guided
         calls = text.keys[0].shape[0] // x.shape[0]
         parts = list(self.dit(torch.cat([x] * calls), torch.cat([timestep] * calls), text).chunk(calls))
-        positive = parts[0] if self.share is None else torch.lerp(parts[0], parts[1], self.share.to(x))
+        positive = parts[0]
+        for part, share in zip(parts[1:], self.shares, strict=False):  # behind them comes the negative, if there is one
+            positive = torch.lerp(positive, part, share.to(x))
         return positive if guided is None else parts[-1] + self.cfg * (positive - parts[-1])
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +74,15 @@ class Pipeline:
         solver: str | None = None,
         known: Tensor | None = None,
         strength: Tensor | None = None,
-        ramp: tuple[list[str], Tensor] | None = None,
+        ramps: Sequence[tuple[list[str], Tensor]] = (),
         callback: Callback | None = None,
         quiet: bool = True,
     ) -> Tensor:
         """Latents (B, z, T, H, W) for B prompts, each from its own seed, whatever the batch.
 
         known, strength: latents to start from (B, z, T, H, W), and how far each place may leave them (B, 1, T, H, W)
-        in 0..1; see `flow`. Without them everything is made from noise. ramp: B further prompts, and how much of them
-        every latent frame follows (T,).
+        in 0..1; see `flow`. Without them everything is made from noise. ramps: each B further prompts, and the share of
+        every latent frame (T,) that they take over from the prompts before them.
         """
         defaults, dit = self.model.defaults, self.model.dit
         solver = defaults.solver if solver is None else solver
@@ -117,8 +117,8 @@ class Pipeline:
         text = dit.prepare_text(self.encode_text(prompts))
         unguided = dit.prepare_text(self.encode_text([negative] * len(prompts))) if cfg != 1 else None
         interval = defaults.cfg_interval if cfg_interval is None else cfg_interval
-        second = None if ramp is None else (dit.prepare_text(self.encode_text(ramp[0])), ramp[1])
-        denoiser = Denoiser(dit, text, unguided, cfg, interval, task, second)
+        further = [(dit.prepare_text(self.encode_text(texts)), share) for texts, share in ramps]
+        denoiser = Denoiser(dit, text, unguided, cfg, interval, task, further)
         sigmas = schedule(defaults.steps if steps is None else steps, shift_for(grid.length, defaults.shift), start)
         x = SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet)
         return x if task is None else task.finish(x)
@@ -175,9 +175,9 @@ class Pipeline:
         as in `sample`.
         """
         known, strength = timeline.encode(self.encode, self.model.defaults.side_multiple)
-        ramp = None if then is None else ([then], timeline.ramp())
+        ramps = [] if then is None else [([then], timeline.ramp())]
         latents = self.sample(
-            [prompt], tuple(known.shape[2:]), seeds=[seed], known=known, strength=strength, ramp=ramp, quiet=quiet,
+            [prompt], tuple(known.shape[2:]), seeds=[seed], known=known, strength=strength, ramps=ramps, quiet=quiet,
             **settings,
         )  # fmt: skip
         return timeline.restore(self.decode(latents))

@@ -383,6 +383,8 @@ class VAE(nn.Module):
             )
         k, s = self.config.time_factor, self.config.space_factor
         batch, _, length, height, width = latents.shape
+        if tile is not None and stream is not None:
+            raise ValueError("tile and stream: a stream remembers whole frames; decode in tiles without one")
         stream = {} if stream is None else stream
         missing = 0 if stream else k - 1  # frames that the first latent of a clip lacks
         shape = (3, length * k - missing, height * s, width * s)

@@ -238,6 +238,34 @@ def sdedit() -> Workflow:
     return w
 
 
+def draft_refine() -> Workflow:
+    w = Workflow(
+        "draft_refine",
+        "# Draft, then refine\n\nA small clip in a few steps shows what a seed will do. Like it? The second half makes "
+        "it large: the draft is scaled up, noised to 0.7 (Sora SDEdit) and denoised at full size.\n\nTo try many "
+        "seeds, mute the groups on the right (Ctrl + M). Sora Save Draft and Sora Load Draft keep latents for another day.",
+    )
+    model, vae = _loader(w)
+    positive, negative = _texts(w, model, PROMPT)
+    empty = w.add("SoraEmptyVideo", "A small canvas", width=64, height=64, frames=17, batch_size=1)
+    draft = _sampler(w, model, positive, negative, empty["LATENT"], steps=8)
+    small = w.add("SoraVAEDecode", "The draft", vae=vae, latent=draft["LATENT"])
+    look = w.add("CreateVideo", images=small["IMAGE"], fps=FPS)
+    save = w.add("SaveVideo", "The draft", video=look["VIDEO"], filename_prefix="sora/draft", format="auto",
+                 codec="auto")  # fmt: skip
+    large = w.add("ImageScale", "To full size", image=small["IMAGE"], upscale_method="bicubic", width=128, height=128,
+                  crop="disabled")  # fmt: skip
+    task = w.add("SoraSDEdit", vae=vae, images=large["IMAGE"], strength=0.7, first_frame=0, last_frame=-1, curve="")
+    sampler = _sampler(w, model, positive, negative, task["LATENT"])
+    tail = _output(w, model, sampler, "draft_refine")
+    for title, *column in (
+        ("Model", model), ("Text and canvas", positive, negative, empty), ("Draft", draft), ("Look", small, look, save),
+        ("Full size", large, task), ("Refine", sampler), *tail,
+    ):  # fmt: skip
+        w.column(title, *column)
+    return w
+
+
 def long_video() -> Workflow:
     w = Workflow(
         "long_video",
@@ -260,7 +288,8 @@ def long_video() -> Workflow:
 
 WORKFLOWS: tuple[Callable[[], Workflow], ...] = (
     text_to_video, text_to_image, vae_roundtrip, patches, stock_sampler,
-    extend, extend_backward, transition, loop, keyframes, sdedit, long_video,
+    extend, extend_backward, transition, loop, keyframes, sdedit, draft_refine,
+    long_video,
 )  # fmt: skip
 
 
@@ -301,10 +330,12 @@ def _output(
     return [("Decode", frames, video, figures), ("Save", save, plot)]
 
 
-def _sampler(w: Workflow, model: Node, positive: Node, negative: Node, latent: tuple[Node, int]) -> Node:
+def _sampler(
+    w: Workflow, model: Node, positive: Node, negative: Node, latent: tuple[Node, int], steps: int = 20
+) -> Node:
     return w.add(
         "SoraSampler", model=model["MODEL"], positive=positive["CONDITIONING"], negative=negative["CONDITIONING"],
-        latent=latent, seed=0, steps=20, cfg=4.0, solver="dpmpp_2m",
+        latent=latent, seed=0, steps=steps, cfg=4.0, solver="dpmpp_2m", stop_after=0,
     )  # fmt: skip
 
 

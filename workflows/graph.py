@@ -28,7 +28,7 @@ KINDS = {
     ),
     "SoraSampler": Kind(
         {"model": "MODEL", "positive": "CONDITIONING", "negative": "CONDITIONING", "latent": "LATENT"},
-        ("seed", "steps", "cfg", "solver"), ("LATENT",), (300, 420),
+        ("seed", "steps", "cfg", "solver", "stop_after"), ("LATENT",), (300, 450),
     ),
     "SoraVAEEncode": Kind({"vae": "VAE", "images": "IMAGE"}, (), ("LATENT",), (240, 60)),
     "SoraVAEDecode": Kind({"vae": "VAE", "latent": "LATENT"}, (), ("IMAGE",), (240, 60)),
@@ -67,6 +67,7 @@ KINDS = {
         {"images": "IMAGE", "source": "IMAGE"}, ("seams", "loop", "source_at"), ("STRING", "IMAGE"), (300, 150),
         optional=("source",),
     ),
+    "ImageScale": Kind({"image": "IMAGE"}, ("upscale_method", "width", "height", "crop"), ("IMAGE",), (260, 150)),
     "ImageFromBatch": Kind({"image": "IMAGE"}, ("batch_index", "length"), ("IMAGE",), (260, 90)),
     "CLIPTextEncode": Kind({"clip": "CLIP"}, ("text",), ("CONDITIONING",), (300, 130)),
     "KSampler": Kind(

@@ -109,6 +109,29 @@ def test_other_latents_are_not_pasted_over(server: Any, api: Any, node: str, inp
     assert words in note and "are not put back" in note
 
 
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "heun"])
+def test_a_run_that_was_stopped_goes_on_from_a_file(server: Any, api: Any, tmp_path: Path, solver: str) -> None:
+    """A task's run, stopped after 3 of 6 steps, saved, loaded: the clip is that of a run without a stop."""
+    prompt = api("extend")
+    decode, sampler = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraSampler")[0]
+    prompt[sampler]["inputs"] |= {"steps": 6, "solver": solver}
+    (whole,) = frames_of(server, json.loads(json.dumps(prompt)), [decode], tmp_path)
+    drafts = server.base / "output" / "drafts"
+    before = set(drafts.glob("*"))
+    prompt[sampler]["inputs"]["stop_after"] = 3
+    prompt["save"] = {"class_type": "SoraSaveDraft", "inputs": {"latent": [sampler, 0], "name": "a run"}}
+    (half,) = frames_of(server, json.loads(json.dumps(prompt)), [decode], tmp_path)
+    (saved_draft,) = set(drafts.glob("*")) - before
+    del prompt["save"]
+    prompt["load"] = {"class_type": "SoraLoadDraft", "inputs": {"draft": saved_draft.name}}
+    prompt[sampler]["inputs"] |= {"stop_after": 0, "latent": ["load", 0]}
+    (rest,) = frames_of(server, json.loads(json.dumps(prompt)), [decode], tmp_path)
+    assert torch.equal(rest, whole) and not torch.equal(half, whole)
+    prompt[sampler]["inputs"]["steps"] = 7
+    outcome = server.run(prompt)
+    assert "go on with the same" in outcome.error["exception_message"]
+
+
 def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> None:
     prompt = quick(api("long_video"))
     node = by_class(prompt, "SoraLongVideo")[0]
@@ -140,6 +163,7 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
         ("sdedit", "SoraSDEdit", {"curve": "0-1"}, "is not FRAME:STRENGTH"),
         ("sdedit", "SoraSDEdit", {"last_frame": 40}, "choose 0 to 16"),
         ("keyframes", "SoraKeyframes", {"frame": 17}, "frame 17 of a clip of 17"),
+        ("draft_refine", "SoraSampler", {"stop_after": 3}, "stop after step 3: this run has done 0 of 2"),
         ("extend", "SoraClipReport", {"seams": "x"}, "seams: 'x' is no list of frames"),
     ],
 )
