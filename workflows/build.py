@@ -243,7 +243,8 @@ def draft_refine() -> Workflow:
         "draft_refine",
         "# Draft, then refine\n\nA small clip in a few steps shows what a seed will do. Like it? The second half makes "
         "it large: the draft is scaled up, noised to 0.7 (Sora SDEdit) and denoised at full size.\n\nTo try many "
-        "seeds, mute the groups on the right (Ctrl + M). Sora Save Draft and Sora Load Draft keep latents for another day.",
+        "seeds, mute the groups on the right (Ctrl + M). Sora Save Draft and Sora Load Draft keep latents for another "
+        "day.",
     )
     model, vae = _loader(w)
     positive, negative = _texts(w, model, PROMPT)
