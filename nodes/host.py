@@ -11,8 +11,7 @@ import io as bytes_io
 import logging
 import math
 import os
-from collections.abc import Callable
-from hashlib import sha256
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from server import PromptServer
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from ..sora_core.checkpoint import BUNDLED, Model
+from ..sora_core.checkpoint import BUNDLED, Model, fingerprint
 from ..sora_core.config import DiTConfig, SamplingDefaults, TextConfig
 from ..sora_core.dit import DiT
 from ..sora_core.flow import TIMESTEPS, StrengthMap, schedule, shift_for
@@ -50,8 +49,8 @@ from ..sora_core.vae import VAE, Stream
 
 __all__ = [
     "ComfyExtension", "checkpoint_names", "checkpoint_path", "decode", "decoder", "draft_names", "draft_path", "encode",
-    "encode_text", "fingerprint", "interrupted", "io", "keeping_folder", "latent_layout", "new_draft", "sample",
-    "to_host", "ui",
+    "encode_text", "identity", "interrupted", "io", "keeping_folder", "latent_channels", "latent_layout", "new_draft",
+    "sample", "to_host", "ui",
 ]  # fmt: skip
 
 BUNDLED_NAME = "sora-mini (bundled)"
@@ -275,9 +274,14 @@ def _clip(model: Model) -> comfy.sd.CLIP:
 
 def encode_text(clip: comfy.sd.CLIP, text: str) -> list:
     """A text as CONDITIONING."""
+    clip = _present(clip)
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+def _present(clip: comfy.sd.CLIP | None) -> comfy.sd.CLIP:
     if clip is None:
         raise ValueError("clip is missing: the checkpoint that was loaded has no text encoder")
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    return clip
 
 
 # ---- VAE
@@ -372,25 +376,32 @@ def _or_in_tiles(run: Callable[[int | None], Tensor]) -> Tensor:
 
 
 def decoder(vae: comfy.sd.VAE) -> Callable[[Tensor], Tensor]:
-    """A function from the next latents (1, C, T, H, W) of one clip to its next frames (T', H', W', 3)."""
+    """A function from the next latents (1, C, T, H, W) of one clip to its next frames (T', H', W', 3), on the CPU.
+
+    A VAE without a stream sees the last latents again; so does ours once memory asks for tiles, which have none.
+    """
     network, time = _network(vae), latent_layout(vae)[1]
     stream: Stream = {}
     seen = torch.empty(0)
 
-    def ours(latents: Tensor) -> Tensor:
-        assert network is not None
-        _load_vae(vae, vae.memory_used_decode(latents.shape, vae.vae_dtype))
-        return video_to_frames(network.decode(latents.float(), stream=stream))
-
-    def foreign(latents: Tensor) -> Tensor:
-        """A VAE without a stream sees the last latents again."""
+    def following(latents: Tensor) -> Tensor:
         nonlocal seen
         begins = not seen.numel()
         seen = latents if begins else torch.cat([seen[:, :, -3:], latents], dim=2)
-        frames = decode(vae, seen)
-        return frames if begins else frames[-latents.shape[2] * time :]
 
-    return foreign if network is None else ours
+        def run(tile: int | None) -> Tensor:
+            nonlocal network
+            if tile is not None:
+                network = None
+            if network is None:
+                frames = decode(vae, seen).cpu()
+                return frames if begins else frames[-latents.shape[2] * time :]
+            _load_vae(vae, vae.memory_used_decode(latents.shape, vae.vae_dtype))
+            return video_to_frames(network.decode(latents.float(), stream=stream))
+
+        return _or_in_tiles(run)
+
+    return following
 
 
 def latent_layout(vae: comfy.sd.VAE) -> tuple[int, int, int]:
@@ -410,7 +421,7 @@ def _network(vae: comfy.sd.VAE) -> VAE | None:
 
 def keeping_folder(name: str) -> Path:
     """Folder of the host's output for work that must outlive a crash."""
-    return Path(folder_paths.get_output_directory()) / "sora_unfinished" / name
+    return Path(folder_paths.get_output_directory()) / "sora_long" / name
 
 
 def interrupted() -> None:
@@ -498,13 +509,17 @@ def sample(
     return out | {PROGRESS: {"run": run, "known": known, "progress": progress}}
 
 
+def latent_channels(model: comfy.model_patcher.ModelPatcher) -> int:
+    return model.get_model_object("latent_format").latent_channels
+
+
 def _latents(model: comfy.model_patcher.ModelPatcher, latent: dict[str, Any]) -> Tensor:
     """A LATENT's samples in the MODEL's channels. Raises ValueError where they are not for this MODEL."""
     samples = latent["samples"]
     if getattr(samples, "is_nested", False):
         raise ValueError("latent: this sampler takes one clip's latents, not video and audio together; use KSampler")
     known = comfy.sample.fix_empty_latent_channels(model, samples)
-    channels = model.get_model_object("latent_format").latent_channels
+    channels = latent_channels(model)
     if known.ndim != 5:
         raise ValueError(f"latent of shape {tuple(known.shape)}: a video latent has (B, C, T, H, W)")
     if known.shape[1] != channels:
@@ -561,15 +576,26 @@ def _tensors(value: Any) -> list[Tensor]:
     return [tensor for part in parts for tensor in _tensors(part)]
 
 
-def fingerprint(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP) -> dict[str, Any]:
-    """What tells a MODEL with its LoRAs and patches, and its text encoder, from others, also in another session."""
-    digest = sha256()
-    text = encode_text(clip, "a text that tells one encoder from another")[0][0]
-    for tensor in (*list(model.model.parameters())[-4:], text, *_tensors(list(model.patches.values()))):
-        digest.update(tensor.detach().float().cpu().numpy().tobytes())
-    patched = {key: str(getattr(value, "shift", "")) for key, value in model.object_patches.items()}
-    strengths = {str(key): str([patch[0] for patch in values]) for key, values in model.patches.items()}
-    return {"model": digest.hexdigest()[:16], "patched": patched, "strengths": strengths}
+def _weights(patcher: comfy.model_patcher.ModelPatcher) -> Iterator[tuple[str, Tensor]]:
+    """A network's weights as they were loaded, and what LoRAs add. While a network is in use the host has worked the
+    LoRAs into its weights, and keeps what they were in `backup`."""
+    for name, weight in patcher.model.named_parameters():
+        yield name, patcher.backup[name].weight if name in patcher.backup else weight
+    for name, patches in patcher.patches.items():
+        for strength, patch, strength_of_model, *_ in patches:
+            for tensor in _tensors(patch):
+                yield f"{name} {strength} {strength_of_model}", tensor
+
+
+def identity(
+    model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE
+) -> dict[str, Any]:
+    """What tells a MODEL and a CLIP with their LoRAs and patches, and a VAE, from others, also in another session."""
+    clip = _present(clip)
+    patchers = {"model": model, "clip": clip.patcher, "vae": vae.patcher}
+    patched = {name: str(getattr(value, "shift", "")) for name, value in model.object_patches.items()}
+    weights = {name: fingerprint(_weights(patcher)) for name, patcher in patchers.items()}
+    return weights | {"patched": patched, "clip_layer": clip.layer_idx}
 
 
 def _callback(model: comfy.model_patcher.ModelPatcher, steps: int, node_id: str | None) -> Callable:

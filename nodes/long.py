@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ DEFAULTS = SamplingDefaults()
 
 
 class HostEngine:
-    """MODEL, CLIP and VAE as what long videos are made with."""
+    """MODEL, CLIP and VAE as what long videos are made with. Raises ValueError where MODEL and VAE do not fit."""
 
     def __init__(
         self,
@@ -33,7 +34,10 @@ class HostEngine:
     ) -> None:
         self.model, self.clip, self.vae, self.negative, self.settings = model, clip, vae, negative, settings
         self.channels, self.time_factor, self.space = host.latent_layout(vae)
+        if (channels := host.latent_channels(model)) != self.channels:
+            raise ValueError(f"vae: it makes {self.channels} channels of latents, this model {channels}: use its own")
         self.decode = host.decoder(vae)
+        self.text = cache(partial(host.encode_text, clip))  # most windows share their text
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         multiple = 2 * self.space
@@ -42,19 +46,20 @@ class HostEngine:
 
     def sample(self, window: Task) -> Tensor:
         samples = torch.zeros(1, self.channels, *window.shape) if window.known is None else window.known
-        positive = host.encode_text(self.clip, window.text)
-        if window.then is not None:
-            positive = shared(positive, host.encode_text(self.clip, window.then), window.share, samples)
+        positive = self.text(window.texts[0][0])
+        if len(window.texts) > 1:
+            positive = [c for text, share in window.texts for c in shared([], self.text(text), share, samples)]
         latent = {"samples": samples} | ({} if window.strength is None else {"noise_mask": window.strength})
-        negative = host.encode_text(self.clip, self.negative)
-        return host.sample(self.model, positive, negative, latent, seed=window.seed, **self.settings)["samples"]
+        negative = self.text(self.negative)
+        return host.sample(self.model, positive, negative, latent, seed=window.seed, **self.settings)["samples"].cpu()
 
     def encode(self, frames: Tensor) -> Tensor:
-        return host.encode(self.vae, frames)
+        return host.encode(self.vae, frames).cpu()
 
+    @cached_property
     def described(self) -> dict[str, Any]:
         settings = {key: value for key, value in self.settings.items() if key != "node_id"}
-        return host.fingerprint(self.model, self.clip) | settings | {"negative": self.negative}
+        return host.identity(self.model, self.clip, self.vae) | settings | {"negative": self.negative}
 
 
 class SoraLongVideo(io.ComfyNode):
@@ -100,9 +105,9 @@ class SoraLongVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, prompts: str | None = None, fps: float | None = None) -> bool | str:
+    def validate_inputs(cls, prompts: str | None = None) -> bool | str:
         try:
-            return prompts is None or fps is None or bool(parse_cues(prompts, fps))
+            return prompts is None or bool(parse_cues(prompts))
         except ValueError as error:
             return str(error)
 
@@ -126,20 +131,26 @@ class SoraLongVideo(io.ComfyNode):
         cfg: float,
         solver: str,
     ) -> io.NodeOutput:
+        cues = parse_cues(prompts)
         engine = HostEngine(
             model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id
         )
-        described = [engine.described(), prompts, fps, frames, width, height, window, overlap, correct, seed]
-        folder = host.keeping_folder(hashlib.sha256(json.dumps(described, default=str).encode()).hexdigest()[:16])
+        described = [engine.described, prompts, fps, width, height, window, overlap, correct, seed]
+        folder = host.keeping_folder(hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16])
+        windows = make_long(
+            engine, cues, frames, fps=fps, width=width, height=height, window=window, overlap=overlap, correct=correct,
+            seed=seed, folder=folder,
+        )  # fmt: skip
+        # a finished clip is kept until another one begins: a later node may fail, or it may be made longer
+        (folder / "finished").unlink(missing_ok=True)
+        for finished in folder.parent.glob("*/finished"):
+            shutil.rmtree(finished.parent, ignore_errors=True)
         out = torch.empty(frames, height, width, 3)
         done, drift = 0, []
-        for part in make_long(
-            engine, parse_cues(prompts, fps), frames, width=width, height=height, window=window, overlap=overlap,
-            correct=correct, seed=seed, folder=folder,
-        ):  # fmt: skip
+        for part in windows:
             host.interrupted()
             out[done : done + len(part.frames)] = part.frames
             done += len(part.frames)
-            drift.append({"drift": round(part.drift, 4), "corrected": round(part.corrected, 4)})
-        shutil.rmtree(folder, ignore_errors=True)
+            drift.append({"drift": part.drift, "corrected": part.corrected})
+        (folder / "finished").touch()
         return io.NodeOutput(out, json.dumps(drift), ui=ui.PreviewText(f"{done} frames in {len(drift)} windows"))

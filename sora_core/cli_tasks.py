@@ -67,6 +67,7 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
     text = args.prompts.read_text(encoding="utf-8") if args.prompts is not None else args.prompt
     if not text:
         raise ValueError("there is no prompt: give one, or a file of them with --prompts")
+    cues = parse_cues(text)
     start = None if args.start is None else read_video(args.start, fps=args.fps)
     pipeline = Pipeline.load(args.model)
     defaults = pipeline.model.defaults
@@ -77,11 +78,11 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
     )
     check_target(out, (frames, height, width), fps, lossless=args.lossless)
     windows = make_long(
-        PipelineEngine(pipeline, **_settings(args)), parse_cues(text, float(fps)), frames, width=width, height=height,
+        PipelineEngine(pipeline, **_settings(args)), cues, frames, fps=float(fps), width=width, height=height,
         window=args.window or defaults.frames, overlap=args.overlap, correct=args.correct, seed=args.seed,
         start=None if start is None else start.frames, folder=args.keep,
     )  # fmt: skip
-    drift: list[tuple[float, float]] = []
+    drift: list[tuple[float | None, float | None]] = []
 
     def parts() -> Iterator[Tensor]:
         if start is not None:
@@ -94,7 +95,8 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
 
     write_video(out, parts(), fps, lossless=args.lossless, overwrite=args.overwrite)
     print(f"{out}: {frames} frames in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
-    print(f"drift of the last window {drift[-1][0]:.3f}, {drift[-1][1]:.3f} after correction")
+    if measured := [pair for pair in drift if pair[0] is not None]:
+        print("drift of the last window {:.3f}, {:.3f} after correction".format(*measured[-1]))
 
 
 def run_report(args: argparse.Namespace, free: Free) -> None:

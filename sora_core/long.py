@@ -4,8 +4,8 @@ Every window begins with what the last one ended with. Latents are chained, not 
 over; only the window's first latent, which covers a single frame, is that frame encoded, and it is seen but not shown.
 The decoder runs along as one stream. What is finished can be kept in a folder and is not made again after a crash.
 
-Against drift, the statistics of new latents are led towards those of the prompt's first window (AdaIN, arXiv
-1703.06868), and a report says by how much they had left them.
+Against drift, the statistics of new latents are led towards those of the first window that their prompt has to itself
+(AdaIN, arXiv 1703.06868), and a report says by how much they had left them. A window where prompts meet is left alone.
 """
 
 from __future__ import annotations
@@ -16,38 +16,42 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .checkpoint import fingerprint
 from .pipeline import Pipeline, video_to_frames
 from .vae import Stream
 
 
 @dataclass(frozen=True)
 class Cue:
-    """From this frame on, the clip shows this."""
+    """From this time on, the clip shows this."""
 
-    frame: int
+    seconds: float
     text: str
 
 
 @dataclass(frozen=True)
 class Window:
     """Finished frames (T, H, W, 3), and how far its latents had drifted: distance of the channels' means and deviations
-    from the prompt's first window, before and after the correction, in deviations."""
+    from the first window that the prompt had to itself, before and after the correction, in deviations. None in that
+    window, and where prompts meet."""
 
     frames: Tensor
-    drift: float
-    corrected: float
+    drift: float | None
+    corrected: float | None
 
 
-def parse_cues(text: str, fps: float) -> list[Cue]:
+def parse_cues(text: str) -> list[Cue]:
     """Cues from lines such as `0:05 a red circle bounces on a sky background` or `5s a red circle ...`.
 
     A text without times is one cue. Raises ValueError that names the line where a time is missing, not ascending, or
@@ -66,20 +70,25 @@ def parse_cues(text: str, fps: float) -> list[Cue]:
             raise ValueError(
                 f"prompts, line {number}: {line[:40]!r} has no time; begin it with one, as in `0:05` or `5s`"
             )
-        frame = round((60 * int(match[1] or 0) + float(match[2])) * fps)
-        if cues and frame <= cues[-1].frame:
+        seconds = 60 * int(match[1] or 0) + float(match[2])
+        if cues and seconds <= cues[-1].seconds:
             raise ValueError(f"prompts, line {number}: its time is not after that of the line before")
-        cues.append(Cue(frame, match[4].strip()))
-    if cues[0].frame != 0:
+        cues.append(Cue(seconds, match[4].strip()))
+    if cues[0].seconds != 0:
         raise ValueError(f"prompts, line {lines[0][0]}: the first prompt has to begin at 0:00")
     return cues
 
 
 class Engine(Protocol):
     """What a long video is made with: a model, its text encoder, and its VAE, which decodes one clip from its beginning
-    to its end."""
+    to its end. Tensors lie on the CPU."""
 
     time_factor: int
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What tells this engine's clips from another's."""
+        ...
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """(T, H, W) of a window's latents. Raises ValueError where a window cannot have this size."""
@@ -97,21 +106,15 @@ class Engine(Protocol):
         """The next latents of the clip to its next frames (T, H, W, 3)."""
         ...
 
-    def described(self) -> dict[str, Any]:
-        """What tells this engine's clips from another's."""
-        ...
-
 
 @dataclass(frozen=True)
 class Task:
-    """One window: its latents' shape, its text, the text it goes over to and that one's share of every latent frame,
-    and, but for the first window, what is known and how far it may be left (as in `Pipeline.sample`)."""
+    """One window: its latents' shape, its texts, each with the latent frames (T,) that are its own as 1 and the others
+    as 0, and, but for the first window, what is known and how far it may be left (as in `Pipeline.sample`)."""
 
     shape: tuple[int, int, int]
     seed: int
-    text: str
-    then: str | None
-    share: Tensor
+    texts: list[tuple[str, Tensor]]
     known: Tensor | None = None
     strength: Tensor | None = None
 
@@ -129,9 +132,10 @@ class PipelineEngine:
         return self.pipeline.model.vae.latent_shape(frames, height, width)
 
     def sample(self, window: Task) -> Tensor:
+        (first, _), *further = window.texts
         return self.pipeline.sample(
-            [window.text], window.shape, seeds=[window.seed], known=window.known, strength=window.strength,
-            ramp=None if window.then is None else ([window.then], window.share), **self.settings,
+            [first], window.shape, seeds=[window.seed], known=window.known, strength=window.strength,
+            ramps=[([text], share) for text, share in further], **self.settings,
         )  # fmt: skip
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -140,9 +144,13 @@ class PipelineEngine:
     def decode(self, latents: Tensor) -> Tensor:
         return video_to_frames(self.pipeline.model.vae.decode(latents, stream=self._stream))
 
+    @cached_property
     def described(self) -> dict[str, Any]:
+        model = self.pipeline.model
+        weights = {name: fingerprint(network.named_parameters()) for name, network in model.networks().items()}
+        configs = {name: network.config.to_dict() for name, network in model.networks().items()}
         settings = {key: str(value) for key, value in self.settings.items()}
-        return {"vae": self.pipeline.model.vae.fingerprint(), "settings": settings}
+        return {"weights": weights, "configs": configs, "defaults": model.defaults.to_dict(), "settings": settings}
 
 
 def make_long(
@@ -150,6 +158,7 @@ def make_long(
     cues: Sequence[Cue],
     frames: int,
     *,
+    fps: float,
     width: int,
     height: int,
     window: int = 17,
@@ -161,10 +170,11 @@ def make_long(
 ) -> Iterator[Window]:
     """Windows of a clip of `frames` frames, one after the other; their frames joined are the clip.
 
-    start: a clip (T, height, width, 3) to go on from, which is not counted and not returned.
-    engine: a fresh one. window: frames the model makes at once, 4n + 1. overlap: latent frames that it sees again.
-    correct: share of the drift that is taken back, 0 to 1. folder: keeps finished windows, and goes on from them;
-    raises ValueError where it holds another clip.
+    engine: a fresh one. cues: each takes over with the latent frame whose middle is the first at its time or after it,
+    so within half a latent frame. fps: for their times. window: frames the model makes at once, 4n + 1. overlap: latent
+    frames that it sees again. correct: share of the drift that is taken back, 0 to 1. start: a clip (T, height, width,
+    3) to go on from, which is not counted and not returned. folder: keeps finished windows, and goes on from them.
+    Raises ValueError, before anything is made, where the settings cannot be or the folder holds another clip.
     """
     shape = engine.latent_shape(window, height, width)
     if frames < 1:
@@ -175,27 +185,43 @@ def make_long(
         raise ValueError(f"correct {correct}: 0 takes nothing of the drift back, 1 all; choose from 0 to 1")
     if any(not cue.text.strip() for cue in cues):
         raise ValueError("a prompt is empty; say what the video should show")
+    begins = _begins(cues, fps, engine.time_factor)
     if start is not None and tuple(start.shape[1:]) != (height, width, 3):
         raise ValueError(f"start of shape {tuple(start.shape)}: it has to be (T, {height}, {width}, 3)")
-    described = engine.described() | {
-        "cues": [asdict(cue) for cue in cues], "width": width, "height": height, "window": window, "overlap": overlap,
-        "correct": correct, "seed": seed, "start": "" if start is None else _digest(start),
-    }  # fmt: skip
-    store = _Store(folder, described) if folder is not None else None
-    tasks = _Tasks(engine, cues, shape, overlap, seed)
+    store = None
+    if folder is not None:
+        described = engine.described | {
+            "cues": [asdict(cue) for cue in cues], "fps": fps, "width": width, "height": height, "window": window,
+            "overlap": overlap, "correct": correct, "seed": seed, "start": "" if start is None else _digest(start),
+        }  # fmt: skip
+        store = _Store(folder, described)
+    tasks = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed)
     if start is not None:
         tasks.go_on_from(start)
     return _windows(engine, tasks, frames, correct, store)
+
+
+def _begins(cues: Sequence[Cue], fps: float, factor: int) -> list[int]:
+    """Frames at which cues begin. Raises ValueError where two are so near that no latent frame might show the first."""
+    begins = [round(cue.seconds * fps) for cue in cues]
+    for (one, at), (other, then) in pairwise(zip(cues, begins, strict=True)):
+        if then - at < factor:
+            raise ValueError(
+                f"prompts at {one.seconds:g} s and {other.seconds:g} s: move them apart, to {factor} frames at least "
+                f"({factor / fps:.2f} s at {fps:g} fps)"
+            )
+    return begins
 
 
 class _Tasks:
     """Windows to be made, each from what was finished before: the last latents, and the frames they decode to."""
 
     def __init__(
-        self, engine: Engine, cues: Sequence[Cue], shape: tuple[int, int, int], overlap: int, seed: int
+        self, engine: Engine, begins: list[int], cues: list[str], shape: tuple[int, int, int], overlap: int, seed: int
     ) -> None:
-        self.engine, self.cues, self.shape, self.overlap, self.seed = engine, cues, shape, overlap, seed
-        self.made, self.number = 0, 0  # latent frames and windows so far
+        self.engine, self.begins, self.cues = engine, begins, cues
+        self.shape, self.overlap, self.seed = shape, overlap, seed
+        self.made, self.number = 0, 0  # frames and windows so far
         self._latents = self._frames = torch.empty(0)
 
     @property
@@ -210,64 +236,70 @@ class _Tasks:
         self.engine.decode(latents)  # the decoder has seen it, too
         self._latents, self._frames = latents[:, :, -self.overlap :], tail[self.engine.time_factor :]
 
-    def texts(self) -> tuple[str, str | None, Tensor]:
-        begin = self.made - self.overlap - 1 if self.has_past else 0
-        return _texts(self.cues, begin, self.shape[0], self.engine.time_factor)
+    @property
+    def seen(self) -> int:
+        """Latent frames of the next window that are known."""
+        return self.overlap + 1 if self.has_past else 0
+
+    def texts(self) -> list[tuple[str, Tensor]]:
+        """Of the next window, as in `Task`. What is only seen goes with the first new latent: its text is of no effect
+        there, and one text less is to be run."""
+        factor = self.engine.time_factor
+        first = self.made if self.has_past else 1 - factor  # a clip's first latent has only the last of its frames
+        middles = [max(0, first + i * factor + factor // 2) for i in range(self.shape[0] - self.seen)]
+        shown = [self.cues[max(0, bisect_right(self.begins, middle) - 1)] for middle in middles]
+        shown = shown[:1] * self.seen + shown
+        return [(text, torch.tensor([float(one == text) for one in shown])) for text in dict.fromkeys(shown)]
 
     def next(self) -> Task:
-        task = Task(self.shape, (self.seed + self.number) % 2**63, *self.texts())
+        task = Task(self.shape, (self.seed + self.number) % 2**63, self.texts())
         if not self.has_past:
             return task
         first = self.engine.encode(self._frames[:1])
         known = first.new_zeros(1, first.shape[1], *self.shape)
         known[:, :, :1], known[:, :, 1 : self.overlap + 1] = first, self._latents
         strength = torch.ones(1, 1, *self.shape)
-        strength[:, :, : self.overlap + 1] = 0
+        strength[:, :, : self.seen] = 0
         return replace(task, known=known, strength=strength)
 
     def new_of(self, latents: Tensor) -> Tensor:
         """What a sampled window adds."""
-        return latents[:, :, self.overlap + 1 if self.has_past else 0 :]
+        return latents[:, :, self.seen :]
 
     def finished(self, new: Tensor, frames: Tensor) -> None:
         reach = self.overlap * self.engine.time_factor + 1
         past = self.has_past
         self._frames = (torch.cat([self._frames, frames]) if past else frames)[-reach:].clone()
         self._latents = (torch.cat([self._latents, new], dim=2) if past else new)[:, :, -self.overlap :].clone()
-        self.made, self.number = self.made + new.shape[2], self.number + 1
+        self.made, self.number = self.made + len(frames), self.number + 1
+
+
+class _Made(NamedTuple):
+    """New latents (1, C, T, H, W) of a window, and their drift as in `Window`."""
+
+    latents: Tensor
+    drift: float | None = None
+    corrected: float | None = None
 
 
 def _windows(engine: Engine, tasks: _Tasks, frames: int, correct: float, store: _Store | None) -> Iterator[Window]:
-    reference: tuple[str, Tensor] | None = None
+    references: dict[str, Tensor] = {}  # statistics of the first window that a text had to itself
     shown = 0
     while shown < frames:
-        text, then, _ = tasks.texts()
-        new = store.load(tasks.number) if store is not None else None
-        finished = new is not None
-        if new is None:
-            new = tasks.new_of(engine.sample(tasks.next()))
-        if reference is None or reference[0] != (then or text):
-            reference = (then or text, _statistics(new))
-        drift = _distance(new, reference[1])
-        if not finished:
-            new = _led(new, reference[1], correct)
+        text, *further = (text for text, _ in tasks.texts())
+        made = store.load(tasks.number) if store is not None else None
+        if made is None:
+            made = _Made(tasks.new_of(engine.sample(tasks.next())))
+            if not further and text in references:
+                made = _corrected(made.latents, references[text], correct)
             if store is not None:
-                store.save(tasks.number, new)
-        part = engine.decode(new)
-        tasks.finished(new, part)
-        yield Window(part[: frames - shown], drift, _distance(new, reference[1]))
+                store.save(tasks.number, made)
+        if not further:
+            references.setdefault(text, _statistics(made.latents))
+        part = engine.decode(made.latents)
+        tasks.finished(made.latents, part)
+        yield Window(part[: frames - shown], made.drift, made.corrected)
         shown += len(part)
-
-
-def _texts(cues: Sequence[Cue], begin: int, length: int, factor: int) -> tuple[str, str | None, Tensor]:
-    """Text of a window of latents, the one it goes over to if a cue falls into it, and the share of that (T,)."""
-    starts = [cue.frame for cue in cues]
-    frames = [max(0, (begin + i) * factor) for i in range(length)]
-    active = [max(0, bisect_right(starts, frame) - 1) for frame in frames]
-    last = active[-1]
-    if active[0] == last:
-        return cues[last].text, None, torch.ones(length)
-    return cues[last - 1].text, cues[last].text, torch.tensor([float(index == last) for index in active])
 
 
 def _statistics(latents: Tensor) -> Tensor:
@@ -276,15 +308,16 @@ def _statistics(latents: Tensor) -> Tensor:
 
 
 def _distance(latents: Tensor, reference: Tensor) -> float:
-    return float((_statistics(latents) - reference).abs().mean())
+    return round(float((_statistics(latents) - reference).abs().mean()), 4)
 
 
-def _led(latents: Tensor, reference: Tensor, share: float) -> Tensor:
+def _corrected(latents: Tensor, reference: Tensor, share: float) -> _Made:
     """Latents whose statistics have moved towards the reference by a share of the way."""
     mean, deviation = (row.view(1, -1, 1, 1, 1) for row in _statistics(latents))
     target_mean, target_deviation = (row.view(1, -1, 1, 1, 1) for row in reference)
     matched = (latents - mean) / deviation.clamp(min=1e-6) * target_deviation + target_mean
-    return torch.lerp(latents, matched, share)
+    led = torch.lerp(latents, matched, share)
+    return _Made(led, _distance(latents, reference), _distance(led, reference))
 
 
 def _digest(frames: Tensor) -> str:
@@ -308,14 +341,19 @@ class _Store:
     def _path(self, number: int) -> Path:
         return self.folder / f"window-{number:04d}.safetensors"
 
-    def load(self, number: int) -> Tensor | None:
+    def load(self, number: int) -> _Made | None:
+        """A window, or None where it is to be made: it is missing, or a copy of the folder cut it short."""
         path = self._path(number)
         if not path.exists():
             return None
-        with safe_open(path, framework="pt") as file:
-            return file.get_tensor("latents")
+        try:
+            with safe_open(path, framework="pt") as file:
+                return _Made(file.get_tensor("latents"), *json.loads(file.metadata()["drift"]))
+        except SafetensorError:
+            return None
 
-    def save(self, number: int, latents: Tensor) -> None:
+    def save(self, number: int, made: _Made) -> None:
         partial = self._path(number).with_suffix(".partial")
-        save_file({"latents": latents.contiguous()}, partial)
+        drift = json.dumps([made.drift, made.corrected])
+        save_file({"latents": made.latents.contiguous()}, partial, {"drift": drift})
         os.replace(partial, self._path(number))

@@ -97,7 +97,8 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
         (("edit", "{clip}", PROMPT, "--last", "7"), "choose 0 to 6"),
         (("loop", "{clip}", PROMPT, "--frames", "0"), "0 new frames"),
         (("long",), "there is no prompt"),
-        (("long", "0:00 a\nb"), "line 2"),
+        (("long", "0:00 a\nb", "--start", "gone.mp4"), "line 2"),  # before anything is read
+        (("long", "0:00 a\n0:01 b\n0:01.1 c", "--window", "17"), "prompts at 1 s and 1.1 s: move them apart"),
     ],
 )
 def test_errors_are_one_line(

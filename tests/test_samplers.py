@@ -240,7 +240,7 @@ def test_a_ramp_goes_from_one_text_to_the_other(tiny: Model, generator: torch.Ge
     x, sigma = torch.randn(1, 4, 3, 4, 4, generator=generator), torch.tensor([0.7])
     for negative, cfg in ((None, 1.0), (empty, 3.0)):
         one, other = (Denoiser(tiny.dit, text, negative, cfg)(x, sigma) for text in (a, b))
-        mixed = Denoiser(tiny.dit, a, negative, cfg, ramp=(b, torch.tensor([0.0, 0.25, 1.0])))(x, sigma)
+        mixed = Denoiser(tiny.dit, a, negative, cfg, ramps=[(b, torch.tensor([0.0, 0.25, 1.0]))])(x, sigma)
         expected = torch.stack([one[:, :, 0], 0.75 * one[:, :, 1] + 0.25 * other[:, :, 1], other[:, :, 2]], dim=2)
         torch.testing.assert_close(mixed, expected, atol=1e-5, rtol=1e-5)
 

@@ -173,3 +173,5 @@ def test_a_clip_decoded_in_parts_is_the_clip(vae: VAE, generator: torch.Generato
     parts = [vae.decode(latents[:, :, a:b], stream=stream) for a, b in ((0, 1), (1, 4), (4, 7))]
     assert [part.shape[2] for part in parts] == [1, 12, 12]
     torch.testing.assert_close(torch.cat(parts, dim=2), vae.decode(latents), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="decode in tiles without one"):
+        vae.decode(latents, tile=32, stream={})
