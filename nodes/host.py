@@ -587,9 +587,7 @@ def _weights(patcher: comfy.model_patcher.ModelPatcher) -> Iterator[tuple[str, T
                 yield f"{name} {strength} {strength_of_model}", tensor
 
 
-def identity(
-    model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE
-) -> dict[str, Any]:
+def identity(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE) -> dict[str, Any]:
     """What tells a MODEL and a CLIP with their LoRAs and patches, and a VAE, from others, also in another session."""
     clip = _present(clip)
     patchers = {"model": model, "clip": clip.patcher, "vae": vae.patcher}

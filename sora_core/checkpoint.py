@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from .config import DiTConfig, SamplingDefaults, TextConfig, VAEConfig
 from .dit import DiT
+from .tensors import describe, open_safetensors
 from .text import TextEncoder
 from .vae import VAE
 
@@ -77,31 +77,19 @@ def save_checkpoint(path: Path | str, model: Model, dtype: torch.dtype = torch.b
     os.replace(partial, path)
 
 
-def _open(path: Path) -> Any:
-    if path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
-        raise ValueError(f"{path.name} is a pickle, which can run code when opened; convert it to .safetensors")
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist; give the path of a .safetensors file")
-    try:
-        return safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path.name} cannot be read as safetensors: it is truncated or of another format; get the file again "
-            f"({error})"
-        ) from None
-
-
 def read_metadata(path: Path | str) -> dict[str, Any]:
     """Config, provenance, scores and size of a checkpoint, without its weights.
 
     Raises FileNotFoundError, or ValueError that says what the file is instead of a checkpoint of this package.
     """
     path = Path(path)
-    with _open(path) as file:
+    with open_safetensors(path) as file:
         metadata = file.metadata() or {}
         keys = list(file.keys())
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{path.name} is not a checkpoint of this package: {_describe(metadata, keys)}")
+        if (found := metadata.get("format", "")) != FORMAT:
+            if found.removeprefix("sora_core/").isdecimal():
+                raise ValueError(f"{path.name} has format {found}, this version reads {FORMAT}; update the pack")
+            raise ValueError(f"{path.name} is not a checkpoint of this package: {describe(metadata, keys)}")
         parameters: dict[str, int] = {}
         for key in keys:
             network = key.partition(".")[0]
@@ -114,18 +102,6 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
         except (KeyError, json.JSONDecodeError):
             raise ValueError(f"{path.name}: its metadata lacks {key} or garbles it; get the file again") from None
     return out
-
-
-def _describe(metadata: dict[str, str], keys: list[str]) -> str:
-    if metadata.get("format", "").startswith("sora_core/"):
-        return f"it has format {metadata['format']}, this version reads {FORMAT}; update the pack"
-    if any("lora_" in key or ".lora" in key for key in keys):
-        return "it is a LoRA; load it with a LoRA loader on top of a model"
-    if any(key.startswith("model.diffusion_model.input_blocks") for key in keys):
-        return "it is a Stable Diffusion checkpoint, an image model of another architecture"
-    if any(key.endswith("self_attn.norm_q.weight") for key in keys):
-        return "it holds a bare Wan-shaped transformer without config, VAE and text encoder"
-    return f"its metadata has no config (first key: {keys[0] if keys else 'none'}); use a file made by this package"
 
 
 def load_checkpoint(path: Path | str = BUNDLED, dtype: torch.dtype | None = torch.float32) -> Model:
@@ -152,7 +128,7 @@ def load_checkpoint(path: Path | str = BUNDLED, dtype: torch.dtype | None = torc
     with torch.device("meta"):
         networks = DiT(configs[0]), VAE(configs[1]), TextEncoder(configs[2])
     model = Model(*networks, tokenizer, configs[3], info["provenance"], info["scores"])
-    with _open(path) as file:
+    with open_safetensors(path) as file:
         keys = set(file.keys())
         expected = {
             f"{name}.{key}": value for name, net in model.networks().items() for key, value in net.state_dict().items()

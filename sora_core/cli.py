@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from .checkpoint import BUNDLED, read_metadata
 from .cli_tasks import add_tasks
+from .layouts import LAYOUTS, convert
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
 from .video import METADATA_SUFFIXES, check_target, contact_sheet, frame_rate, read_video, write_video
@@ -196,6 +197,17 @@ def evaluate(args: argparse.Namespace) -> None:
         out.write_text(json.dumps({"prompts": scores, "vae_psnr_db": quality}, indent=2) + "\n", encoding="utf-8")
 
 
+PRECISIONS = {
+    "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn
+}  # fmt: skip
+
+
+def convert_weights(args: argparse.Namespace) -> None:
+    out = _free(args.out, args.overwrite, ".safetensors")
+    kind = convert(args.weights, out, args.layout, PRECISIONS[args.dtype])
+    print(f"{out}: {kind}, {out.stat().st_size / 1e6:.0f} MB")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m sora_core",
@@ -204,11 +216,12 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: object, help_text: str, example: str) -> argparse.ArgumentParser:
+    def command(name: str, run: object, help_text: str, example: str, *, model: bool = True) -> argparse.ArgumentParser:
         epilog = f"example: python -m sora_core {name} {example}"
         one = commands.add_parser(name, help=help_text, description=help_text, epilog=epilog)
         one.set_defaults(run=run)
-        one.add_argument("--model", type=Path, default=BUNDLED, help="a checkpoint (default: the bundled sora-mini)")
+        if model:
+            one.add_argument("--model", type=Path, default=BUNDLED, help="a checkpoint (default: bundled sora-mini)")
         return one
 
     def sampling(one: argparse.ArgumentParser, *, size: bool = False, frames: bool = False) -> None:
@@ -274,6 +287,19 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--out", type=Path, help="write the scores to this .json")
     one.add_argument("--overwrite", action="store_true", help="replace --out and --sheet instead of numbering them")
+
+    one = command(
+        "convert",
+        convert_weights,
+        "Write public Wan weights (transformer or VAE) in another layout or precision, one tensor at a time.",
+        "wan2.1_t2v_1.3B.safetensors --layout diffusers --dtype fp8 --out small.safetensors",
+        model=False,
+    )
+    one.add_argument("weights", type=Path, help="a .safetensors file, the folder of a sharded model, or its index")
+    one.add_argument("--layout", choices=LAYOUTS, default="wan", help="names of the weights (default wan)")
+    one.add_argument("--dtype", choices=list(PRECISIONS), default="bf16", help="of the weights (default bf16)")
+    one.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
     add_tasks(command, sampling, writing, _free)
     return top
 

@@ -91,8 +91,8 @@ def test_damaged_checkpoints_are_named(tiny_file: Path, tmp_path: Path, edit, me
     [
         (["model.diffusion_model.input_blocks.0.0.weight"], "Stable Diffusion checkpoint"),
         (["blocks.0.self_attn.q.lora_A.weight"], "it is a LoRA"),
-        (["blocks.0.self_attn.norm_q.weight"], "bare Wan-shaped transformer"),
-        (["something"], "no config"),
+        (["blocks.0.self_attn.norm_q.weight"], "bare transformer of the Wan family"),
+        (["something"], "its first weight is something"),
     ],
 )
 def test_foreign_files_are_recognised(tmp_path: Path, keys: list[str], message: str) -> None:

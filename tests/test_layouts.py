@@ -1,0 +1,226 @@
+"""Public weights: the same numbers come out as from diffusers' classes, every layout is read and written, and what is
+something else is refused with a sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sora_core.cli import main
+from sora_core.config import PRESETS
+from sora_core.dit import DiT
+from sora_core.layouts import convert, dit_names, load_dit, load_vae, vae_names
+from sora_core.tensors import TensorFile
+from sora_core.vae import VAE
+
+
+def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Every weight drawn anew, norms too, small enough for activations to stay near 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in network.named_parameters():
+        spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 and "gamma" not in name else 0.1
+        offset = 1.0 if "gamma" in name or ("norm" in name and name.endswith("weight")) else 0.0
+        parameter.data = torch.randn(parameter.shape, generator=generator) * spread + offset
+    return network.eval()
+
+
+def wan_dit(channels: int = 16) -> WanTransformer3DModel:
+    network = WanTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=128, in_channels=channels, out_channels=channels, text_dim=96,
+        freq_dim=256, ffn_dim=320, num_layers=2, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
+    )  # fmt: skip
+    return randomised(network)
+
+
+def wan_vae(residual: bool) -> AutoencoderKLWan:
+    if residual:
+        network = AutoencoderKLWan(
+            base_dim=8, decoder_base_dim=12, z_dim=48, is_residual=True, patch_size=2, in_channels=12, out_channels=12,
+            scale_factor_spatial=16,
+        )  # fmt: skip
+    else:
+        network = AutoencoderKLWan(base_dim=8, z_dim=16)
+    return randomised(network)
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("channels", [16, 48])
+def test_the_transformer_is_diffusers(tmp_path: Path, generator: torch.Generator, channels: int) -> None:
+    theirs = wan_dit(channels)
+    theirs.save_pretrained(tmp_path, max_shard_size="2MB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    ours = load_dit(tmp_path)
+    assert ours.config.in_dim == channels and ours.config.text_len == 512
+    for batch, shape, words in ((1, (1, 4, 6), 1), (2, (3, 6, 4), 17), (1, (5, 2, 8), 512)):
+        x = torch.randn(batch, channels, *shape, generator=generator)
+        text = torch.randn(batch, words, 96, generator=generator)
+        padded = torch.nn.functional.pad(text, (0, 0, 0, 512 - words))
+        frames = torch.rand(batch, shape[0], generator=generator) * 1000
+        frames[0, 0] = 0
+        tokens = frames.repeat_interleave(shape[1] * shape[2] // 4, dim=1)
+        for timestep in (torch.rand(batch, generator=generator) * 1000, tokens):
+            with torch.no_grad():
+                expected = theirs(x, timestep, padded, return_dict=False)[0]
+                assert relative(ours(x, timestep, text), expected) < 1e-4
+
+
+@pytest.mark.parametrize("residual", [False, True], ids=["2.1", "2.2"])
+def test_the_vae_is_diffusers(tmp_path: Path, generator: torch.Generator, residual: bool) -> None:
+    theirs = wan_vae(residual)
+    theirs.save_pretrained(tmp_path)
+    ours = load_vae(tmp_path)
+    side = 32 if residual else 24
+    for frames in (1, 5, 17):
+        video = torch.rand(1, 3, frames, side, 32, generator=generator) * 2 - 1
+        with torch.no_grad():
+            latents = theirs.encode(video).latent_dist.mean
+            back = theirs.decode(latents).sample
+            whole = ours.normalise(ours.moments(video)[0])
+        assert relative(ours.encode(video), latents) < 1e-4 and relative(whole, latents) < 1e-4
+        assert relative(ours.decode(latents), back) < 1e-4
+
+
+def small(kind: str) -> tuple[Callable, Callable, nn.Module]:
+    if kind == "dit":
+        return load_dit, dit_names, wan_dit()
+    return load_vae, vae_names, wan_vae(kind == "vae 2.2")
+
+
+@pytest.mark.parametrize("kind", ["dit", "vae 2.1", "vae 2.2"])
+def test_layouts_convert_into_each_other(tmp_path: Path, kind: str) -> None:
+    load, _, theirs = small(kind)
+    theirs.save_pretrained(tmp_path / "diffusers")
+    first = load(tmp_path / "diffusers").state_dict()
+    convert(tmp_path / "diffusers", tmp_path / "wan.safetensors", "wan", torch.float32)
+    convert(tmp_path / "wan.safetensors", tmp_path / "again.safetensors", "diffusers", torch.float32)
+    for path in ("wan.safetensors", "again.safetensors"):
+        state = load(tmp_path / path).state_dict()
+        assert all(torch.equal(state[key], first[key]) for key in first)
+    if kind == "dit":  # its shapes are the same everywhere, so the file is diffusers' own
+        again, original = load_file(tmp_path / "again.safetensors"), theirs.state_dict()
+        assert again.keys() == original.keys() and all(torch.equal(again[key], original[key]) for key in original)
+    prefixed = {f"model.diffusion_model.{key}": value for key, value in load_file(tmp_path / "wan.safetensors").items()}
+    save_file(prefixed | {"vae.decoder.conv1.weight": torch.ones(1)}, tmp_path / "comfy.safetensors")
+    state = load(tmp_path / "comfy.safetensors").state_dict()
+    assert all(torch.equal(state[key], first[key]) for key in first)
+
+
+def test_eight_bits_keep_their_scale(tmp_path: Path) -> None:
+    theirs = wan_dit()
+    theirs.blocks[0].attn1.to_q.weight.data *= 3000  # out of the range of eight bits without a scale
+    theirs.save_pretrained(tmp_path / "model")
+    convert(tmp_path / "model", tmp_path / "half.safetensors", "wan", torch.bfloat16)
+    convert(tmp_path / "model", tmp_path / "eight.safetensors", "wan", torch.float8_e4m3fn)
+    assert (tmp_path / "eight.safetensors").stat().st_size < 0.7 * (tmp_path / "half.safetensors").stat().st_size
+    whole, half, eight = (
+        load_dit(path).state_dict()
+        for path in (tmp_path / "model", tmp_path / "half.safetensors", tmp_path / "eight.safetensors")
+    )
+    for key, expected in whole.items():
+        assert half[key].dtype == eight[key].dtype == torch.bfloat16
+        assert relative(half[key].float(), expected) < 4e-3
+        assert relative(eight[key].float(), expected) < (4e-2 if expected.ndim == 2 and key.startswith("b") else 4e-3)
+
+
+def test_weights_stay_where_they_are(tmp_path: Path) -> None:
+    """A file's own precision is kept and nothing is copied: the weights are the mapped file."""
+    wan_dit().to(torch.bfloat16).save_pretrained(tmp_path)
+    ours = load_dit(tmp_path)
+    assert {value.dtype for value in ours.state_dict().values()} == {torch.bfloat16}
+    assert load_dit(tmp_path, torch.float32).head.head.weight.dtype == torch.float32
+
+
+def written(tmp_path: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
+    wan_dit().save_pretrained(tmp_path / "model")
+    convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", torch.float32)
+    state = load_file(tmp_path / "wan.safetensors")
+    change(state)
+    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "changed.safetensors")
+    return tmp_path / "changed.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("blocks.1.ffn.0.bias"), "lacks 1 weights, the first is blocks.1.ffn.0.bias"),
+        (lambda s: s.update({"blocks.1.extra": torch.ones(1)}), "1 weights too many, the first is blocks.1.extra"),
+        (lambda s: s.update({"head.head.bias": torch.ones(3)}), r"head.head.bias has shape \(3,\)"),
+        (lambda s: s.update({"img_emb.proj.0.weight": torch.ones(1)}), "image-to-video model"),
+        (
+            lambda s: s.update({"patch_embedding.weight": torch.ones(256, 36, 1, 2, 2)}),
+            "takes 36 channels",
+        ),
+    ],
+)
+def test_a_wrong_transformer_is_refused(tmp_path: Path, change: Callable, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        load_dit(written(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (["model.diffusion_model.input_blocks.0.0.weight"], "it is a Stable Diffusion checkpoint"),
+        (["diffusion_model.blocks.0.self_attn.q.lora_A.weight"], "it is a LoRA"),
+        (["encoder.block.0.layer.0.SelfAttention.q.weight"], "it is a T5 text encoder"),
+        (["something"], "its first weight is something"),
+    ],
+)
+def test_other_files_are_told_apart(tmp_path: Path, keys: list[str], words: str) -> None:
+    save_file({key: torch.ones(2) for key in keys}, tmp_path / "a.safetensors")
+    for load in (load_dit, load_vae):
+        with pytest.raises(ValueError, match=words):
+            load(tmp_path / "a.safetensors")
+
+
+def test_broken_files_are_refused(tmp_path: Path) -> None:
+    wan_dit().save_pretrained(tmp_path, max_shard_size="2MB")
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    data = shards[0].read_bytes()
+    shards[0].write_bytes(data[:-100])
+    with pytest.raises(ValueError, match="truncated"):
+        load_dit(tmp_path)
+    shards[0].unlink()
+    with pytest.raises(FileNotFoundError, match="which is not beside it"):
+        load_dit(tmp_path)
+    (tmp_path / "model.pt").write_bytes(b"x")
+    with pytest.raises(ValueError, match="is a pickle"):
+        load_dit(tmp_path / "model.pt")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_vae(tmp_path / "none.safetensors")
+    index = next(tmp_path.glob("*.index.json"))
+    index.write_text(json.dumps({}))
+    with pytest.raises(ValueError, match="no index"):
+        TensorFile(index)
+
+
+def test_the_command_converts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    wan_vae(True).save_pretrained(tmp_path / "vae")
+    out = tmp_path / "vae.safetensors"
+    arguments = ["convert", str(tmp_path / "vae"), "--dtype", "fp16", "--out", str(out)]
+    assert main(arguments) == 0 and main(arguments) == 0
+    assert "VAE of 48 channels" in capsys.readouterr().out
+    assert torch.equal(
+        load_vae(out).quant.weight, load_vae(tmp_path / "vae-2.safetensors").quant.weight
+    )  # nothing is overwritten
+    assert main(["convert", str(tmp_path / "none"), "--out", str(tmp_path / "x.safetensors")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_maps_are_one_to_one() -> None:
+    for preset in ("wan2.1-1.3b", "wan2.2-5b"):
+        for layout in ("wan", "diffusers"):
+            for names, network in ((dit_names, DiT), (vae_names, VAE)):
+                config = PRESETS[preset].dit if network is DiT else PRESETS[preset].vae
+                found = names(config, layout)
+                assert len(set(found.values())) == len(found)
