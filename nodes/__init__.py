@@ -8,7 +8,7 @@ from .extend import SoraExtend
 from .host import ComfyExtension, io
 from .interpolate import SoraInterpolate, SoraLoop, SoraPromptRamp
 from .keyframes import SoraKeyframes
-from .load import SoraLoadModel
+from .load import SoraJoinExperts, SoraLoadDiT, SoraLoadModel, SoraLoadVAE
 from .long import SoraLongVideo
 from .patches import SoraPatchify, SoraPatchStrength, SoraUnpatchify, SoraViewPatches
 from .report import SoraClipReport
@@ -20,6 +20,9 @@ from .world import SoraWorldClip
 
 NODES: list[type[io.ComfyNode]] = [
     SoraLoadModel,
+    SoraLoadDiT,
+    SoraLoadVAE,
+    SoraJoinExperts,
     SoraTextEncode,
     SoraEmptyVideo,
     SoraSampler,

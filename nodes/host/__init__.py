@@ -1,0 +1,46 @@
+"""The only part of the pack that touches ComfyUI: our networks as its MODEL, CLIP and VAE, its sampling with our
+solvers, progress, cancelling, previews and folders.
+
+Written against hosts 0.3.64 to 0.8.0; nothing of the host is patched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import ComfyExtension, io, ui
+
+from ...sora_core.checkpoint import Model
+from ...sora_core.layouts import load_vae
+from .folders import (
+    checkpoint_names,
+    checkpoint_path,
+    draft_names,
+    draft_path,
+    keeping_folder,
+    new_draft,
+    weight_names,
+    weight_path,
+)
+from .model import identity, join_experts, native_model, public_model
+from .sampling import interrupted, latent_channels, sample
+from .text import encode_text, native_clip
+from .vae import decode, decoder, encode, latent_layout, native_vae
+
+__all__ = [
+    "ComfyExtension", "checkpoint_names", "checkpoint_path", "decode", "decoder", "draft_names", "draft_path", "encode",
+    "encode_text", "identity", "interrupted", "io", "join_experts", "keeping_folder", "latent_channels",
+    "latent_layout", "new_draft", "public_model", "public_vae", "sample", "to_host", "ui", "weight_names",
+    "weight_path",
+]  # fmt: skip
+
+
+def to_host(model: Model) -> tuple[Any, Any, Any]:
+    """A checkpoint's networks as the host's MODEL, CLIP and VAE."""
+    return native_model(model), native_clip(model), native_vae(model.vae)
+
+
+def public_vae(path: Path) -> Any:
+    """A public Wan VAE as a VAE of ours; its latents are those of the host's own loader."""
+    return native_vae(load_vae(path))

@@ -1,0 +1,206 @@
+"""Our transformer as the host's MODEL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.patcher_extension
+import comfy.sd
+import comfy.supported_models_base
+import torch
+from torch import Tensor
+
+from ...sora_core.checkpoint import Model, fingerprint
+from ...sora_core.config import DiTConfig, SamplingDefaults
+from ...sora_core.dit import DiT
+from ...sora_core.flow import TIMESTEPS, shift_for
+from ...sora_core.layouts import load_dit
+from ...sora_core.patches import Grid, map_to_tokens
+from .text import present
+
+STRENGTH = "sora_strength"  # key of a conditioning: the strength map (B, 1, T, H, W) that it is sampled under
+COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
+WAN22_CHANNELS = 48  # of Wan 2.2's 5B, the one public model that was trained with levels per frame
+WAN_SHIFT = 8.0  # the host's own for every Wan
+
+
+class HostDiT(DiT):
+    """The transformer under the host's calling convention."""
+
+    def __init__(self, config: DiTConfig, dtype: torch.dtype, device: Any = None, operations: Any = None) -> None:
+        super().__init__(config, operations, device=device, dtype=dtype)
+        self.dtype = dtype
+
+    def forward(
+        self, x: Tensor, timestep: Tensor, context: Tensor, transformer_options: dict[str, Any], **_: Any
+    ) -> Tensor:
+        wrappers = comfy.patcher_extension.get_all_wrappers(
+            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, transformer_options
+        )
+        run = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        return run.execute(x, timestep, context, transformer_options)
+
+    def _forward(
+        self, x: Tensor, timestep: Tensor, context: Tensor, transformer_options: dict[str, Any], **_: Any
+    ) -> Tensor:
+        return super().forward(x, timestep, context)
+
+
+class HostModel(comfy.model_base.BaseModel):
+    """The transformer with what the host must know to sample from it. per_token: it is told the level of every token;
+    else the host's masks act on it as on any other model."""
+
+    def __init__(self, config: HostConfig, device: Any) -> None:
+        super().__init__(config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostDiT)
+        self.defaults, self.per_token = config.defaults, config.per_token
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        """Maps go with the conditioning, so that the host cuts them to areas and repeats them for batches."""
+        out = super().extra_conds(**kwargs)
+        if (text := kwargs.get("cross_attn")) is not None:
+            out["c_crossattn"] = comfy.conds.CONDRegular(text)  # texts of other lengths are never stretched
+        for key in ("denoise_mask", STRENGTH):
+            if self.per_token and (given := kwargs.get(key)) is not None:
+                out[key] = comfy.conds.CONDNoiseShape(given[:, :1].to(kwargs["device"]))
+        return out
+
+    def process_timestep(
+        self, timestep: Tensor, denoise_mask: Tensor | None = None, sora_strength: Tensor | None = None, **_: Any
+    ) -> Tensor:
+        """Timesteps (B,), or (B, L) under a map. Sora Sampler's strength holds a token at its own level; the host's
+        mask mixes clean latents into x where it is below 1, so the level there is the mask times sigma."""
+        clock = TIMESTEPS / float(self.model_sampling.timestep(torch.ones(())))  # of a patched schedule, too
+        timestep = timestep * clock
+        if sora_strength is not None:
+            return torch.minimum(self._tokens(sora_strength) * TIMESTEPS, timestep[:, None])
+        if denoise_mask is not None:
+            return self._tokens(denoise_mask) * timestep[:, None]
+        return timestep
+
+    def _tokens(self, strength: Tensor) -> Tensor:
+        return map_to_tokens(strength, Grid.of(tuple(strength.shape[2:]), self.diffusion_model.config.patch))
+
+    def scale_latent_inpaint(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, **given: Any) -> Tensor:
+        """Kept latents stay clean where the network reads them at timestep 0."""
+        if self.per_token:
+            return latent_image
+        return super().scale_latent_inpaint(sigma=sigma, noise=noise, latent_image=latent_image, **given)
+
+    def memory_required(self, input_shape: list[int], cond_shapes: dict[str, Any] | None = None) -> float:
+        """Bytes of activations: the widest moment of a block, all clips at once."""
+        config: DiTConfig = self.diffusion_model.config
+        dtype = self.manual_cast_dtype or self.get_dtype()
+        tokens = input_shape[0] * math.prod(input_shape[2:]) / math.prod(config.patch)
+        width = 28 * config.dim + 2 * config.ffn_dim  # measured: a level per token
+        return tokens * width * comfy.model_management.dtype_size(dtype)
+
+
+class HostConfig(comfy.supported_models_base.BASE):
+    """What the host's model base reads. shift: of the schedule. defaults: of a checkpoint of ours, whose schedule
+    follows the clip's size."""
+
+    unet_extra_config: dict[str, Any] = {}  # noqa: RUF012 - as in the base
+    supported_inference_dtypes = COMPUTE_DTYPES
+
+    def __init__(
+        self, config: DiTConfig, latent_format: Any, shift: float, per_token: bool, defaults: SamplingDefaults | None
+    ) -> None:
+        super().__init__({"config": config})
+        self.latent_format, self.per_token, self.defaults = latent_format, per_token, defaults
+        self.sampling_settings = {"shift": shift, "multiplier": TIMESTEPS}
+
+
+def _native(dit: DiT, config: HostConfig, dtype: torch.dtype) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL with the weights of a transformer, which are not copied where they have the dtype already."""
+    management = comfy.model_management
+    device = management.get_torch_device()
+    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, COMPUTE_DTYPES))
+    host = HostModel(config, torch.device("meta"))
+    host.diffusion_model.load_state_dict({key: value.to(dtype) for key, value in dit.state_dict().items()}, assign=True)
+    host.diffusion_model.eval().requires_grad_(False)
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # of newer hosts
+    return patcher(host, device, management.unet_offload_device())
+
+
+def native_model(model: Model) -> comfy.model_patcher.ModelPatcher:
+    """The transformer of a checkpoint of ours as the host's MODEL."""
+    defaults, vae, config = model.defaults, model.vae.config, model.dit.config
+    latent_format = comfy.latent_formats.LatentFormat()
+    latent_format.latent_channels, latent_format.latent_dimensions = vae.z_dim, 3
+    if vae.latent_rgb:
+        latent_format.latent_rgb_factors = [list(row) for row in vae.latent_rgb[:-1]]
+        latent_format.latent_rgb_factors_bias = list(vae.latent_rgb[-1])
+    tokens = Grid.of(model.vae.latent_shape(defaults.frames, defaults.height, defaults.width), config.patch).length
+    parameters = sum(p.numel() for p in model.dit.parameters())
+    dtype = comfy.model_management.unet_dtype(comfy.model_management.get_torch_device(), parameters, COMPUTE_DTYPES)
+    shift = shift_for(tokens, defaults.shift)
+    return _native(model.dit, HostConfig(config, latent_format, shift, per_token=True, defaults=defaults), dtype)
+
+
+def public_model(path: Path, per_token: bool) -> comfy.model_patcher.ModelPatcher:
+    """Public Wan weights as a MODEL of ours, in the file's own precision. per_token: also a model that was never
+    trained for it is told the level of every token; Wan 2.2's 5B, which was, always is."""
+    dit = load_dit(path)
+    formats = comfy.latent_formats
+    large = dit.config.in_dim == WAN22_CHANNELS
+    latent_format = formats.Wan22() if large else formats.Wan21()
+    config = HostConfig(dit.config, latent_format, WAN_SHIFT, per_token=per_token or large, defaults=None)
+    dtype = dit.head.head.weight.dtype
+    return _native(dit, config, dtype if dtype in COMPUTE_DTYPES else torch.float32)
+
+
+def join_experts(
+    high: comfy.model_patcher.ModelPatcher, low: comfy.model_patcher.ModelPatcher, boundary: float
+) -> comfy.model_patcher.ModelPatcher:
+    """Two MODELs as one: `high` makes the levels from the boundary up, `low` those below. Patches and LoRAs stay each
+    one's own; the schedule is that of `high`."""
+    formats = [model.model.latent_format.latent_channels for model in (high, low)]
+    if formats[0] != formats[1]:
+        raise ValueError(f"high makes {formats[0]} channels and low {formats[1]}: join two experts of one model")
+    joined = high.clone()
+    joined.set_additional_models("sora_low", [low])  # loaded and unloaded together
+
+    def choose(apply: Callable, call: dict[str, Any]) -> Tensor:
+        level = float(call["timestep"].max())
+        run = apply if level >= boundary else low.model.apply_model
+        return run(call["input"], call["timestep"], **call["c"])
+
+    joined.set_model_unet_function_wrapper(choose)
+    return joined
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """All tensors in what a LoRA loader has put on a MODEL, in its order."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value if isinstance(value, (list, tuple)) else getattr(value, "weights", ())
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _weights(patcher: comfy.model_patcher.ModelPatcher) -> Iterator[tuple[str, Tensor]]:
+    """A network's weights as they were loaded, and what LoRAs add. While a network is in use the host has worked the
+    LoRAs into its weights, and keeps what they were in `backup`."""
+    for name, weight in patcher.model.named_parameters():
+        yield name, patcher.backup[name].weight if name in patcher.backup else weight
+    for name, patches in patcher.patches.items():
+        for strength, patch, strength_of_model, *_ in patches:
+            for tensor in _tensors(patch):
+                yield f"{name} {strength} {strength_of_model}", tensor
+
+
+def identity(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE) -> dict[str, Any]:
+    """What tells a MODEL and a CLIP with their LoRAs and patches, and a VAE, from others, also in another session."""
+    clip = present(clip)
+    patchers = {"model": model, "clip": clip.patcher, "vae": vae.patcher}
+    patched = {name: str(getattr(value, "shift", "")) for name, value in model.object_patches.items()}
+    weights = {name: fingerprint(_weights(patcher)) for name, patcher in patchers.items()}
+    return weights | {"patched": patched, "clip_layer": clip.layer_idx}

@@ -1,0 +1,196 @@
+"""Sampling a MODEL of the host's with our solvers under a strength map: progress, cancelling, previews."""
+
+from __future__ import annotations
+
+import base64
+import io as bytes_io
+from collections.abc import Callable
+from typing import Any
+
+import comfy.cli_args
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import torch
+from PIL import Image
+from server import PromptServer
+from torch import Tensor
+
+from ...sora_core.flow import TIMESTEPS, StrengthMap, schedule, shift_for
+from ...sora_core.patches import Grid, map_to_tokens, tokens_to_map
+from ...sora_core.preview import latents_to_rgb
+from ...sora_core.samplers import Progress, solve
+from .model import STRENGTH, HostModel
+
+PROGRESS = "sora_progress"  # key of a LATENT whose run was stopped: its settings, what it began from, how far it came
+PREVIEW_SIDE, PREVIEW_FPS = 256, 4  # pixels; latent frames a second
+
+
+def interrupted() -> None:
+    """Raises where the artist has cancelled."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def sample(
+    model: comfy.model_patcher.ModelPatcher,
+    positive: list,
+    negative: list,
+    latent: dict[str, Any],
+    *,
+    seed: int,
+    steps: int,
+    cfg: float,
+    solver: str,
+    stop: int = 0,
+    node_id: str | None,
+) -> dict[str, Any]:
+    """A LATENT (B, C, T, H, W) sampled from a LATENT, whose noise_mask is its strength map.
+
+    A rectified-flow MODEL of any make. Ours is told the level of every token; another one gets the same semantics by
+    replacement. stop: steps after which the run stops on its way, 0 for none; the LATENT then shows what the result is
+    taken for and brings its progress along, from which another call goes on. Raises ValueError that names what does not
+    fit before the first step.
+    """
+    run = {"seed": seed, "steps": steps, "solver": solver}
+    halted = latent.get(PROGRESS)
+    if halted is not None and halted["run"] != run:
+        wanted = ", ".join(f"{key} {value}" for key, value in halted["run"].items())
+        raise ValueError(f"latent: its run was begun with {wanted}; go on with the same")
+    progress = None if halted is None else halted["progress"]
+    known = _latents(model, latent if halted is None else latent | {"samples": halted["known"]})
+    model, shift = _scheduled(model, known)
+    ours = isinstance(model.model, HostModel)
+    per_token = ours and model.model.per_token
+    patch = model.model.diffusion_model.config.patch if ours else (1, 1, 1)
+    strength = _strength(latent, known, Grid.of(tuple(known.shape[2:]), patch))
+    start = 1.0 if strength is None else float(strength.max())
+    if start == 0:
+        return latent | {"samples": known.clone()}
+    if strength is not None and bool((strength == 1).all()):
+        strength = None
+    if per_token and strength is not None:
+        positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
+
+    def sampler(
+        wrapped: Any, x: Tensor, sigmas: Tensor, extra_args: dict, callback: Callable, disable: bool | None
+    ) -> Tensor:
+        nonlocal progress
+        denoise = wrapped
+        if strength is not None:
+            task = StrengthMap(strength.to(x), wrapped.latent_image, wrapped.noise, per_token=per_token)
+
+            def denoise(x: Tensor, sigma: Tensor, **args: Any) -> Tensor:
+                now = float(sigma[0])
+                return task.leave(wrapped(task.enter(x, now), sigma, **args), now)
+
+        progress = solve(
+            solver, denoise, x, sigmas, extra_args, callback, disable, stop=stop or None, progress=progress
+        )
+        return progress.x if progress.steps == steps else progress.denoised
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    samples = guider.sample(
+        _noise(latent, known, seed), known, comfy.samplers.KSAMPLER(sampler), schedule(steps, shift, start), seed=seed,
+        callback=_callback(model, steps, node_id), disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+    ).to(comfy.model_management.intermediate_device())  # fmt: skip
+    if strength is not None:  # kept places come back bit for bit
+        samples = torch.where(strength.to(samples) == 0, known.to(samples), samples)
+    out = {key: value for key, value in latent.items() if key != PROGRESS} | {"samples": samples}
+    if progress.steps == steps:
+        return out
+    progress = Progress(progress.x.cpu(), progress.denoised.cpu(), progress.steps)
+    return out | {PROGRESS: {"run": run, "known": known, "progress": progress}}
+
+
+def latent_channels(model: comfy.model_patcher.ModelPatcher) -> int:
+    return model.get_model_object("latent_format").latent_channels
+
+
+def _latents(model: comfy.model_patcher.ModelPatcher, latent: dict[str, Any]) -> Tensor:
+    """A LATENT's samples in the MODEL's channels. Raises ValueError where they are not for this MODEL."""
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        raise ValueError("latent: this sampler takes one clip's latents, not video and audio together; use KSampler")
+    known = comfy.sample.fix_empty_latent_channels(model, samples)
+    channels = latent_channels(model)
+    if known.ndim != 5:
+        raise ValueError(f"latent of shape {tuple(known.shape)}: a video latent has (B, C, T, H, W)")
+    if known.shape[1] != channels:
+        raise ValueError(f"latent has {known.shape[1]} channels, this model makes {channels}: use its own VAE")
+    return known
+
+
+def _scheduled(
+    model: comfy.model_patcher.ModelPatcher, known: Tensor
+) -> tuple[comfy.model_patcher.ModelPatcher, float]:
+    """The MODEL and the shift of its schedule; ours takes the shift of the clip's size, unless one was chosen."""
+    path = model.get_model_object("model_sampling")
+    if not isinstance(path, comfy.model_sampling.CONST):
+        raise ValueError("model: this sampler is for rectified-flow models (sora, Wan, LTX, ...); use KSampler instead")
+    defaults = model.model.defaults if isinstance(model.model, HostModel) else None
+    if defaults is not None and "model_sampling" not in model.object_patches:
+        tokens = Grid.of(tuple(known.shape[2:]), model.model.diffusion_model.config.patch).length
+        path = type(path)(model.model.model_config)
+        path.set_parameters(shift=shift_for(tokens, defaults.shift), multiplier=TIMESTEPS)
+        model = model.clone()
+        model.add_object_patch("model_sampling", path)
+    half = float(path.percent_to_sigma(0.5))  # the one thing that schedules of all makes tell
+    return model, half / (1 - half)
+
+
+def _noise(latent: dict[str, Any], known: Tensor, seed: int) -> Tensor:
+    """The host's noise: one stream for the batch; of a clip that was picked from a batch, its part of that stream."""
+    generator = torch.Generator().manual_seed(seed)
+    if (picked := latent.get("batch_index")) is None:
+        return torch.randn(known.shape, generator=generator)
+    clips = [torch.randn(1, *known.shape[1:], generator=generator) for _ in range(max(picked) + 1)]
+    return torch.cat([clips[i] for i in picked])
+
+
+def _strength(latent: dict[str, Any], known: Tensor, grid: Grid) -> Tensor | None:
+    """A LATENT's strength map (B, 1, T, H, W), constant in every patch of the grid."""
+    strength = latent.get("noise_mask")
+    if strength is None:
+        return None
+    expected = (1, *known.shape[2:])
+    if strength.ndim != 5 or tuple(strength.shape[1:]) != expected or strength.shape[0] not in (1, len(known)):
+        raise ValueError(
+            f"noise_mask of shape {tuple(strength.shape)}: a strength map has (B, {', '.join(map(str, expected))}); "
+            "set it with Sora Patch Strength, which takes a MASK"
+        )
+    strength = strength.to("cpu", torch.float32).clamp(0, 1).expand(len(known), -1, -1, -1, -1)
+    return tokens_to_map(map_to_tokens(strength, grid), grid)
+
+
+def _callback(model: comfy.model_patcher.ModelPatcher, steps: int, node_id: str | None) -> Callable:
+    """Progress, cancelling (the progress bar raises) and a preview of all frames after every step."""
+    progress = comfy.utils.ProgressBar(steps)
+    latent_format = model.model.latent_format
+    previews = comfy.cli_args.args.preview_method != comfy.cli_args.LatentPreviewMethod.NoPreviews
+    factors, bias = latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
+
+    def callback(step: int, denoised: Tensor, x: Tensor, total: int) -> None:
+        progress.update_absolute(step + 1, total)
+        if previews and factors and node_id is not None and PromptServer.instance is not None:
+            frames = latents_to_rgb(denoised[0], [*factors, bias or [0.0, 0.0, 0.0]])
+            event = {"node": node_id, "image": _animation(frames)}
+            PromptServer.instance.send_sync("sora.preview", event, PromptServer.instance.client_id)
+
+    return callback
+
+
+def _animation(frames: Tensor) -> str:
+    """Small frames (T, H, W, 3) as an animated WebP in a data URL."""
+    scale = max(1, PREVIEW_SIDE // max(frames.shape[1:3]))
+    size = (frames.shape[2] * scale, frames.shape[1] * scale)
+    images = [Image.fromarray(f).resize(size) for f in (frames * 255).round().byte().cpu().numpy()]
+    file = bytes_io.BytesIO()
+    images[0].save(
+        file, "webp", save_all=True, append_images=images[1:], duration=1000 // PREVIEW_FPS, loop=0, quality=80
+    )
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
