@@ -11,6 +11,7 @@ from .host import io
 LAYOUT = 16, 4, 8  # channels, frames and pixels per latent: sora-mini and Wan 2.1
 PATCH = 2  # latents per token along a side
 MOST_SIDE, MOST_FRAMES = 8192, 16381
+SIDE = "Pixels, a multiple of 16. sora-mini was made for 128 and runs from 64 to 256."
 
 
 def size_fits(
@@ -35,11 +36,12 @@ class SoraEmptyVideo(io.ComfyNode):
             category="Sora/latent",
             description="Latents of a clip that is to be made from noise. One frame makes an image.",
             inputs=[
-                io.Int.Input("width", **side, tooltip="Pixels, a multiple of 16. sora-mini was trained up to 256."),
-                io.Int.Input("height", **side, tooltip="Pixels, a multiple of 16. sora-mini was trained up to 256."),
+                io.Int.Input("width", **side, tooltip=SIDE),
+                io.Int.Input("height", **side, tooltip=SIDE),
                 io.Int.Input(
                     "frames", default=17, min=1, max=MOST_FRAMES, step=4,
-                    tooltip="Frames of the clip, 4n + 1: 1, 5, 9 ... sora-mini was trained up to 33, at 12 a second.",
+                    tooltip="Frames of the clip, 4n + 1: 1, 5, 9 ... sora-mini was made for 17, at 12 a "
+                    "second, and runs up to 33.",
                 ),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="How many clips are made at once."),
                 io.Vae.Input(

@@ -246,7 +246,7 @@ def parser() -> argparse.ArgumentParser:
         "generate",
         generate,
         "Make a video, or with --frames 1 an image, from a text.",
-        '"a yellow star spins on a night background" --size 192x128 --seed 3 --out star.mp4',
+        '"a yellow circle grows on a night background" --size 192x128 --seed 3 --out circle.mp4',
     )
     one.add_argument("prompt", help="what the video should show")
     sampling(one, size=True, frames=True)

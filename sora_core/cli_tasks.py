@@ -65,6 +65,8 @@ def run_edit(args: argparse.Namespace, free: Free) -> None:
 def run_long(args: argparse.Namespace, free: Free) -> None:
     out = free(args.out, args.overwrite)
     text = args.prompts.read_text(encoding="utf-8") if args.prompts is not None else args.prompt
+    if not (0 < args.seconds < float("inf")):
+        raise ValueError(f"--seconds {args.seconds}: give a length above 0")
     if not text:
         raise ValueError("there is no prompt: give one, or a file of them with --prompts")
     cues = parse_cues(text)

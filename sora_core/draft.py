@@ -47,14 +47,15 @@ def load_draft(path: Path | str) -> dict[str, Any]:
             if (file.metadata() or {}).get("format") != FORMAT:
                 raise ValueError(f"{path} holds no draft; Sora Save Draft makes such files")
             return _from_json(json.loads(file.metadata()["draft"]), file.get_tensor)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged, or no safetensors file; save the draft again ({error})") from None
 
 
 def _to_json(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": name}
+        number = str(len(tensors))
+        tensors[number] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": number}
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"value": value}
     if isinstance(value, (list, tuple)):

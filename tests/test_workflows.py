@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "workflows"
@@ -73,3 +74,10 @@ def test_nodes_do_not_overlap_and_wires_run_to_the_right(name: str) -> None:
     for _, source, _, target, _, _ in ui["links"]:
         x, y = positions[source]
         assert x < positions[target][0] or (x == positions[target][0] and y < positions[target][1]), (name, source)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_workflow_has_a_picture(name: str) -> None:
+    with Image.open(FOLDER / f"{name}.jpg") as picture:
+        assert picture.format == "JPEG" and picture.size == (384, 384)
+        assert len(picture.convert("RGB").resize((16, 16)).getcolors(256) or range(257)) > 8  # not one plain colour

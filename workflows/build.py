@@ -24,7 +24,7 @@ def text_to_video() -> Workflow:
     w = Workflow(
         "text_to_video",
         "# Text to video\n\nA text and noise go in, a clip comes out.\n\n"
-        "1. **Prompt**: a shape, a colour, a motion and a place, as in *a yellow star spins on a night background*.\n"
+        "1. **Prompt**: a shape, a colour, a motion and a place, as in *a yellow circle grows on a night background*.\n"
         "2. **Canvas**: width and height in multiples of 16 pixels, 4n + 1 frames.\n"
         "3. **Queue**. Another seed gives another clip.\n\n"
         "sora-mini plays at 12 frames a second.",

@@ -29,6 +29,8 @@ from .text import present
 
 STRENGTH = "sora_strength"  # key of a conditioning: the strength map (B, 1, T, H, W) that it is sampled under
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
+WAN_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
+BOUNDARY = "sora_boundary"  # key of a joined MODEL's options
 WAN22_CHANNELS = 48  # of Wan 2.2's 5B, the one public model that was trained with levels per frame
 WAN_SHIFT = 8.0  # the host's own for every Wan
 
@@ -123,7 +125,7 @@ def _native(dit: DiT, config: HostConfig, dtype: torch.dtype) -> comfy.model_pat
     """A MODEL with the weights of a transformer, which are not copied where they have the dtype already."""
     management = comfy.model_management
     device = management.get_torch_device()
-    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, COMPUTE_DTYPES))
+    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, config.supported_inference_dtypes))
     host = HostModel(config, torch.device("meta"))
     host.diffusion_model.load_state_dict({key: value.to(dtype) for key, value in dit.state_dict().items()}, assign=True)
     host.diffusion_model.eval().requires_grad_(False)
@@ -154,24 +156,30 @@ def public_model(path: Path, per_token: bool) -> comfy.model_patcher.ModelPatche
     large = dit.config.in_dim == WAN22_CHANNELS
     latent_format = formats.Wan22() if large else formats.Wan21()
     config = HostConfig(dit.config, latent_format, WAN_SHIFT, per_token=per_token or large, defaults=None)
-    dtype = dit.head.head.weight.dtype
-    return _native(dit, config, dtype if dtype in COMPUTE_DTYPES else torch.float32)
+    config.supported_inference_dtypes = WAN_DTYPES
+    return _native(dit, config, dit.head.head.weight.dtype)
 
 
 def join_experts(
     high: comfy.model_patcher.ModelPatcher, low: comfy.model_patcher.ModelPatcher, boundary: float
 ) -> comfy.model_patcher.ModelPatcher:
-    """Two MODELs as one: `high` makes the levels from the boundary up, `low` those below. Patches and LoRAs stay each
-    one's own; the schedule is that of `high`."""
+    """Two MODELs as one: `high` makes the levels from the boundary up, `low` those below. LoRAs and wrappers of the
+    network stay each one's own; schedule and patches of the attention are those of `high`."""
     formats = [model.model.latent_format.latent_channels for model in (high, low)]
     if formats[0] != formats[1]:
         raise ValueError(f"high makes {formats[0]} channels and low {formats[1]}: join two experts of one model")
+    if getattr(high.model, "per_token", None) != getattr(low.model, "per_token", None):
+        raise ValueError("high and low: one is told the level of every token, the other not; load both alike")
     joined = high.clone()
     joined.set_additional_models("sora_low", [low])  # loaded and unloaded together
+    joined.model_options[BOUNDARY] = boundary
+    wrappers = [model.model_options.get("model_function_wrapper") for model in (high, low)]
 
     def choose(apply: Callable, call: dict[str, Any]) -> Tensor:
-        level = float(call["timestep"].max())
-        run = apply if level >= boundary else low.model.apply_model
+        below = float(call["timestep"].max()) < boundary
+        wrapper, run = wrappers[below], low.model.apply_model if below else apply
+        if wrapper is not None:
+            return wrapper(run, call)
         return run(call["input"], call["timestep"], **call["c"])
 
     joined.set_model_unet_function_wrapper(choose)
@@ -202,5 +210,7 @@ def identity(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None
     clip = present(clip)
     patchers = {"model": model, "clip": clip.patcher, "vae": vae.patcher}
     patched = {name: str(getattr(value, "shift", "")) for name, value in model.object_patches.items()}
+    further = [other for others in model.additional_models.values() for other in others]
+    patchers |= {f"model {number}": other for number, other in enumerate(further, 2)}
     weights = {name: fingerprint(_weights(patcher)) for name, patcher in patchers.items()}
-    return weights | {"patched": patched, "clip_layer": clip.layer_idx}
+    return weights | {"patched": patched, "clip_layer": clip.layer_idx, "boundary": model.model_options.get(BOUNDARY)}
