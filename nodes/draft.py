@@ -44,15 +44,11 @@ class SoraLoadDraft(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, draft: str | None = None) -> bool | str:
-        try:
-            return draft is None or bool(host.draft_path(draft))
-        except FileNotFoundError as error:
-            return str(error)
+        return host.is_there(host.draft_path, draft)
 
     @classmethod
     def fingerprint_inputs(cls, draft: str) -> str:
-        stat = host.draft_path(draft).stat()
-        return f"{draft} {stat.st_mtime_ns} {stat.st_size}"
+        return host.stamp(host.draft_path(draft))
 
     @classmethod
     def execute(cls, draft: str) -> io.NodeOutput:

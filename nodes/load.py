@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..sora_core.checkpoint import load_checkpoint
 from . import host
 from .host import io
@@ -33,15 +35,11 @@ class SoraLoadModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        try:
-            return checkpoint is None or bool(host.checkpoint_path(checkpoint))
-        except FileNotFoundError as error:
-            return str(error)
+        return host.is_there(host.checkpoint_path, checkpoint)
 
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str) -> str:
-        stat = host.checkpoint_path(checkpoint).stat()
-        return f"{checkpoint} {stat.st_mtime_ns} {stat.st_size}"
+        return host.stamp(host.checkpoint_path(checkpoint))
 
     @classmethod
     def execute(cls, checkpoint: str) -> io.NodeOutput:
@@ -74,11 +72,11 @@ class SoraLoadDiT(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, weights: str | None = None) -> bool | str:
-        return _is_there(DIT_FOLDER, weights)
+        return host.is_there(partial(host.weight_path, DIT_FOLDER), weights)
 
     @classmethod
     def fingerprint_inputs(cls, weights: str, per_token: bool) -> str:
-        return f"{_stamp(DIT_FOLDER, weights)} {per_token}"
+        return f"{host.stamp(host.weight_path(DIT_FOLDER, weights))} {per_token}"
 
     @classmethod
     def execute(cls, weights: str, per_token: bool) -> io.NodeOutput:
@@ -105,11 +103,11 @@ class SoraLoadVAE(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, weights: str | None = None) -> bool | str:
-        return _is_there(VAE_FOLDER, weights)
+        return host.is_there(partial(host.weight_path, VAE_FOLDER), weights)
 
     @classmethod
     def fingerprint_inputs(cls, weights: str) -> str:
-        return _stamp(VAE_FOLDER, weights)
+        return host.stamp(host.weight_path(VAE_FOLDER, weights))
 
     @classmethod
     def execute(cls, weights: str) -> io.NodeOutput:
@@ -140,15 +138,3 @@ class SoraJoinExperts(io.ComfyNode):
     @classmethod
     def execute(cls, high: object, low: object, boundary: float) -> io.NodeOutput:
         return io.NodeOutput(host.join_experts(high, low, boundary))
-
-
-def _is_there(folder: str, name: str | None) -> bool | str:
-    try:
-        return name is None or bool(host.weight_path(folder, name))
-    except FileNotFoundError as error:
-        return str(error)
-
-
-def _stamp(folder: str, name: str) -> str:
-    stat = host.weight_path(folder, name).stat()
-    return f"{name} {stat.st_mtime_ns} {stat.st_size}"

@@ -90,15 +90,13 @@ def test_the_vae_is_diffusers(tmp_path: Path, generator: torch.Generator, residu
         assert relative(ours.decode(latents), back) < 1e-4
 
 
-def small(kind: str) -> tuple[Callable, Callable, nn.Module]:
-    if kind == "dit":
-        return load_dit, dit_names, wan_dit()
-    return load_vae, vae_names, wan_vae(kind == "vae 2.2")
+def small(kind: str) -> tuple[Callable, nn.Module]:
+    return (load_dit, wan_dit()) if kind == "dit" else (load_vae, wan_vae(kind == "vae 2.2"))
 
 
 @pytest.mark.parametrize("kind", ["dit", "vae 2.1", "vae 2.2"])
 def test_layouts_convert_into_each_other(tmp_path: Path, kind: str) -> None:
-    load, _, theirs = small(kind)
+    load, theirs = small(kind)
     theirs.save_pretrained(tmp_path / "diffusers")
     first = load(tmp_path / "diffusers").state_dict()
     convert(tmp_path / "diffusers", tmp_path / "wan.safetensors", "wan", torch.float32)
@@ -132,8 +130,7 @@ def test_eight_bits_keep_their_scale(tmp_path: Path) -> None:
         assert relative(eight[key].float(), expected) < (4e-2 if expected.ndim == 2 and key.startswith("b") else 4e-3)
 
 
-def test_weights_stay_where_they_are(tmp_path: Path) -> None:
-    """A file's own precision is kept and nothing is copied: the weights are the mapped file."""
+def test_a_file_s_precision_is_kept(tmp_path: Path) -> None:
     wan_dit().to(torch.bfloat16).save_pretrained(tmp_path)
     ours = load_dit(tmp_path)
     assert {value.dtype for value in ours.state_dict().values()} == {torch.bfloat16}

@@ -18,8 +18,10 @@ from .folders import (
     checkpoint_path,
     draft_names,
     draft_path,
+    is_there,
     keeping_folder,
     new_draft,
+    stamp,
     weight_names,
     weight_path,
 )
@@ -30,8 +32,8 @@ from .vae import decode, decoder, encode, latent_layout, native_vae
 
 __all__ = [
     "ComfyExtension", "checkpoint_names", "checkpoint_path", "decode", "decoder", "draft_names", "draft_path", "encode",
-    "encode_text", "identity", "interrupted", "io", "join_experts", "keeping_folder", "latent_channels",
-    "latent_layout", "new_draft", "public_model", "public_vae", "sample", "to_host", "ui", "weight_names",
+    "encode_text", "identity", "interrupted", "io", "is_there", "join_experts", "keeping_folder", "latent_channels",
+    "latent_layout", "new_draft", "public_model", "public_vae", "sample", "stamp", "to_host", "ui", "weight_names",
     "weight_path",
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
@@ -34,6 +35,20 @@ def checkpoint_path(name: str) -> Path:
     if path is None:
         raise FileNotFoundError(f"checkpoint {name!r} is not in models/sora; put it there, or choose {BUNDLED_NAME!r}")
     return Path(path)
+
+
+def is_there(find: Callable[[str], Path], name: str | None) -> bool | str:
+    """For a node's `validate_inputs`: True, or why a file is not found; a linked name is not known yet: None."""
+    try:
+        return name is None or bool(find(name))
+    except FileNotFoundError as error:
+        return str(error)
+
+
+def stamp(path: Path) -> str:
+    """For a node's `fingerprint_inputs`: changes when the file does."""
+    stat = path.stat()
+    return f"{path} {stat.st_mtime_ns} {stat.st_size}"
 
 
 def weight_names(folder: str) -> list[str]:

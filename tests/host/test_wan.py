@@ -39,7 +39,10 @@ def weights(server: Any) -> Path:
     with torch.device("meta"):
         dit, vae = DiT(SMALL), VAE(PRESETS["wan2.1-1.3b"].vae)
     for seed, name in enumerate(("high", "low")):
-        save_file(randomised(dit, seed), models / "diffusion_models" / f"{name}.safetensors")
+        state = randomised(dit, seed)
+        save_file(state, models / "diffusion_models" / f"{name}.safetensors")
+    for name, dtype in (("float16", torch.float16), ("bfloat16", torch.bfloat16)):
+        save_file({k: v.to(dtype) for k, v in state.items()}, models / "diffusion_models" / f"{name}.safetensors")
     names, state = vae_names(vae.config, "wan"), randomised(vae, 2)
     gamma = {key: (1, 1) if "attention" in key else (1, 1, 1) for key in state if "norm" in key}
     theirs = {names[key]: value.reshape(*value.shape, *gamma.get(key, ())).half() for key, value in state.items()}
@@ -97,9 +100,10 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def test_the_transformer_samples_as_the_host_s(server: Any, weights: Path) -> None:
-    both = loaders("high")
-    ours, theirs = (sampled(server, {"model": both[name]}, ["model", 0]) for name in ("ours", "theirs"))
+@pytest.mark.parametrize("name", ["high", "float16", "bfloat16"])
+def test_the_transformer_samples_as_the_host_s(server: Any, weights: Path, name: str) -> None:
+    both = loaders(name)
+    ours, theirs = (sampled(server, {"model": both[kind]}, ["model", 0]) for kind in ("ours", "theirs"))
     assert relative(ours, theirs) < 1e-4
 
 
