@@ -170,6 +170,7 @@ def _short(value: object) -> str:
 
 def evaluate(args: argparse.Namespace) -> None:
     from . import evaluate as scoring  # the world is needed by this command alone
+    from . import evaluate_tasks as scoring_tasks
 
     pipeline = Pipeline.load(args.model)
     width, height = args.size or (None, None)
@@ -181,20 +182,33 @@ def evaluate(args: argparse.Namespace) -> None:
             shown.append(frames)
             labels.append(f"{prompt}  [{', '.join(k for k, right in verdict.items() if right) or 'nothing right'}]")
 
+    def keep_task(task: str, prompt: str, frames: Tensor, values: dict[str, bool | float]) -> None:
+        verdict = {k: v for k, v in values.items() if isinstance(v, bool)}
+        keep(f"{task}: {prompt}", frames, verdict)
+
     sheet = _free(args.sheet, args.overwrite, ".png") if args.sheet is not None else None
     out = _free(args.out, args.overwrite, ".json") if args.out is not None else None
-    scores = scoring.evaluate(
-        pipeline, clips=args.clips, kinds=tuple(args.kinds.split(",")), width=width, height=height, frames=args.frames,
-        seed=args.seed, batch=args.batch, steps=args.steps, cfg=args.cfg, cfg_interval=args.cfg_interval,
-        solver=args.solver, negative=args.negative, on_clip=keep,
-    )  # fmt: skip
-    print(scoring.table(scores))
-    quality = round(scoring.vae_psnr(pipeline, 24, 17, 128, 128), 2)
-    print(f"VAE on held-out procedural clips of 17x128x128: {quality} dB")
+    given = {"steps": args.steps, "cfg": args.cfg, "cfg_interval": args.cfg_interval, "solver": args.solver,
+             "negative": args.negative, "width": width, "height": height, "seed": args.seed}  # fmt: skip
+    result: dict[str, Any]
+    if args.tasks is not None:
+        names = tuple(scoring_tasks.TASKS) if args.tasks == "all" else tuple(args.tasks.split(","))
+        clips = _given(args.clips, 40)
+        result = {"tasks": scoring_tasks.evaluate_tasks(pipeline, clips=clips, tasks=names, on_clip=keep_task, **given)}
+        print(scoring_tasks.table(result["tasks"]))
+    else:
+        scores = scoring.evaluate(
+            pipeline, clips=_given(args.clips, 240), kinds=tuple(args.kinds.split(",")), frames=args.frames,
+            batch=args.batch, on_clip=keep, **given,
+        )  # fmt: skip
+        print(scoring.table(scores))
+        quality = round(scoring.vae_psnr(pipeline, 24, 17, 128, 128), 2)
+        print(f"VAE on held-out procedural clips of 17x128x128: {quality} dB")
+        result = {"prompts": scores, "vae_psnr_db": quality}
     if sheet is not None:
         contact_sheet(shown, sheet, labels, overwrite=args.overwrite)
     if out is not None:
-        out.write_text(json.dumps({"prompts": scores, "vae_psnr_db": quality}, indent=2) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 PRECISIONS = {
@@ -281,8 +295,10 @@ def parser() -> argparse.ArgumentParser:
         "--clips 48 --kinds single,two --sheet clips.png --out scores.json",
     )
     sampling(one, size=True, frames=True)
-    one.add_argument("--clips", type=int, default=240, help="of each kind (default 240)")
-    one.add_argument("--kinds", default="single", help="of single,paraphrase,two,wall (default single)")
+    one.add_argument("--clips", type=int, help="of each kind (default 240), or of each task (default 40)")
+    one.add_argument("--kinds", default="single", help="prompts: of single,paraphrase,two,wall (default single)")
+    one.add_argument("--tasks", help="score tasks instead of prompts: of forward,backward,backward-naive,loop,"
+                     "transition,recolour, or all")  # fmt: skip
     one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--out", type=Path, help="write the scores to this .json")

@@ -135,13 +135,14 @@ def evaluate(
             if on_clip is not None:
                 on_clip(prompt, clip, verdict)
         out[kind] = {
-            split: {attribute: _summary(values) for attribute, values in attributes.items()}
+            split: {attribute: summarise(values) for attribute, values in attributes.items()}
             for split, attributes in tally.items()
         }
     return out
 
 
-def _summary(values: list[bool]) -> dict[str, float]:
+def summarise(values: list[bool]) -> dict[str, float]:
+    """Counts of what is right, and its share with a 95% interval."""
     low, high = interval(sum(values), len(values))
     return {
         "right": sum(values),

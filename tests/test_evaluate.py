@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sora_core.evaluate import evaluate, interval, judge
+from sora_core.evaluate_tasks import GIVEN, TASKS, _goes_on, _same_track, evaluate_tasks
 from sora_core.pipeline import Pipeline
-from sora_core.world import render, scene_of
+from sora_core.world import follow, one_thing, render, scene_of
 
 
 def test_judge_tells_right_from_wrong() -> None:
@@ -36,3 +37,43 @@ def test_evaluate_counts_every_clip(pipeline: Pipeline) -> None:
         evaluate(pipeline, clips=1)
     with pytest.raises(ValueError, match="batch is 0"):
         evaluate(pipeline, batch=0)
+
+
+def test_tasks_are_all_scored(pipeline: Pipeline) -> None:
+    """Kept frames do not depend on what the model can do."""
+    scores = evaluate_tasks(pipeline, clips=1, quiet=True, width=64, height=64, steps=1, cfg=1)
+    assert set(scores) == set(TASKS)
+    assert all(s["right"] == s["total"] for task in scores.values() for name, s in task.items() if "kept" in name)
+    with pytest.raises(ValueError, match="task 'much' is not known"):
+        evaluate_tasks(pipeline, tasks=("much",))
+    with pytest.raises(ValueError, match="clips is 0"):
+        evaluate_tasks(pipeline, clips=0)
+
+
+def test_a_true_clip_goes_on_and_another_does_not() -> None:
+    rng = np.random.default_rng(0)
+    for motion in ("moves left", "moves up"):
+        clip = render(scene_of("star", "red", motion, "sky", rng=rng), 17, 128, 128)
+        assert all(_goes_on(clip[:GIVEN], clip[GIVEN:]).values())
+        assert not _goes_on(clip[:GIVEN], clip[GIVEN:].flip(0))["velocity"]
+        assert not _goes_on(clip[:GIVEN], clip[GIVEN - 1 : GIVEN].expand(8, -1, -1, -1))["velocity"]
+        assert _same_track(clip, clip) and not _same_track(clip, clip.flip(0))
+    other = render(scene_of("star", "blue", "moves up", "sky", rng=rng), 17, 128, 128)
+    assert not _goes_on(clip[:GIVEN], other[GIVEN:])["colour"]
+
+
+def test_a_track_is_the_scene_s() -> None:
+    scene = scene_of("circle", "red", "moves right", "gray", rng=np.random.default_rng(1))
+    thing, track = scene.things[0], follow(render(scene, 17, 96, 96))
+    assert track[:, 1].numpy() == pytest.approx(np.full(17, thing.y), abs=0.02)
+    assert float(track[-1, 0] - track[0, 0]) == pytest.approx(thing.amount, abs=0.03)
+    assert follow(render(scene, 17, 96, 96) * 0 + 0.5).isnan().all()
+
+
+def test_a_blend_of_two_things_is_not_one() -> None:
+    rng = np.random.default_rng(0)
+    left = render(scene_of("circle", "red", "moves left", "gray", rng=rng), 17, 128, 128)
+    right = render(scene_of("square", "blue", "moves right", "gray", rng=rng), 17, 128, 128)
+    for a, b in ((left[0], right[-1]), (left[-1], right[0])):
+        assert one_thing(a) > 0.9 and one_thing(b) > 0.9 and one_thing((a + b) / 2) < 0.9
+    assert one_thing(left[0] * 0 + 0.5) == 0

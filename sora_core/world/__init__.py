@@ -25,7 +25,7 @@ from .scene import (
     sample_scene,
     scene_of,
 )
-from .score import Analysis, WallAnalysis, analyse, analyse_two, analyse_wall, score
+from .score import Analysis, WallAnalysis, analyse, analyse_two, analyse_wall, follow, one_thing, score
 
 __all__ = [
     "BACKGROUNDS",
@@ -46,10 +46,12 @@ __all__ = [
     "canonical",
     "corpus",
     "draw_caption",
+    "follow",
     "held_out_combination",
     "is_held_out",
     "is_visible",
     "mask",
+    "one_thing",
     "paraphrase",
     "render",
     "rich",

@@ -80,6 +80,29 @@ def analyse(frames: Tensor) -> Analysis:
     return _analyse_region(frames, _border_median(frames), 2 / min(frames.shape[1:3]))
 
 
+def follow(frames: Tensor) -> Tensor:
+    """Centre (x, y) of the largest thing in every frame of a clip (T, H, W, 3): (T, 2) in frame units, NaN where there
+    is none."""
+    frames = _reduce(frames)
+    pixel = 2 / min(frames.shape[1:3])
+    track = _measure(_segment(frames, _border_median(frames), pixel), pixel)
+    return torch.where(track.present[:, None], torch.stack([track.x, track.y], dim=1), torch.nan)
+
+
+def one_thing(frame: Tensor) -> float:
+    """Share of what stands out from the background of a frame (H, W, 3) that one thing of one colour explains: near 1
+    for a single thing, near 0.5 where two are blended in equal parts."""
+    frames = _reduce(frame[None])
+    background = _border_median(frames)
+    alpha = _segment(frames, background, 2 / min(frames.shape[1:3]))
+    shown = frames - background
+    total = float(shown.square().sum())
+    if total == 0 or not bool((alpha > 0.5).any()):
+        return 0.0
+    painted = (alpha > 0.5)[..., None] * (_core_colour(frames, alpha) - background)
+    return 1 - float((shown - painted).square().sum()) / total
+
+
 def score(frames: Tensor, colour: str, shape: str, motion: str | None, background: str) -> dict[str, bool]:
     """Which of the wanted attributes a clip (T, H, W, 3) shows, and "all". A single frame has no motion to miss."""
     found = analyse(frames)

@@ -1,0 +1,268 @@
+"""Scores of the tasks on the procedural world: do seams hold, does motion go on, does an edit change what it should?
+
+Every clip is a scene that the world draws; what the model adds is read back from its pixels (`world.score`, `report`).
+Clips have 17 frames of the model's own size, of which 9 are given and 8 made, but for transitions and loops (9, 8 made,
+and the other end) and edits (all 17).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .evaluate import draw_scene, summarise
+from .pipeline import Pipeline
+from .report import report
+from .timeline import Timeline, edit, extend, interpolate, loop
+from .world import COLOURS, Scene, analyse, canonical, follow, is_visible, one_thing, render
+
+GIVEN, MADE = 9, 8  # frames
+NEAR = 0.25  # of the velocity before a seam: how far that behind it may be off
+SINGLE = 0.9  # share of a frame that one thing explains; every frame of the world has more, of its even blends a tenth
+EDITS = (0.5, 0.7, 0.8, 0.9, 0.95)  # strengths
+CIRCLING, TRAVELS = "circles around", ("moves left", "moves right", "moves up", "moves down")
+
+Values = dict[str, bool | float]
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What the tasks need: a model, a size, a generator of scenes, and settings of `Pipeline.sample`."""
+
+    pipeline: Pipeline
+    width: int
+    height: int
+    rng: np.random.Generator
+    settings: dict[str, Any]
+
+    def scene(self, *motions: str) -> Scene:
+        """A single thing, of any combination, with one of the motions, or of any motion."""
+        while True:
+            scene = draw_scene(self.rng, "single", "any", self.width / self.height)
+            if not motions or scene.things[0].motion in motions:
+                return scene
+
+    def clip(self, scene: Scene) -> Tensor:
+        """Frames (17, H, W, 3)."""
+        return render(scene, GIVEN + MADE, self.height, self.width)
+
+    def make(self, line: Timeline, prompt: str, seed: int, then: str | None = None) -> Tensor:
+        return self.pipeline.make(line, prompt, then=then, seed=seed, **self.settings)
+
+
+def _seam(frames: Tensor, at: int, new: slice) -> Values:
+    """A seam beside the motion of what was made, as a share of the given frames' motion: a frozen clip has no seams."""
+    total, (first, last, _) = len(frames), new.indices(len(frames))
+    found = report(frames, seams=[at] if at < total else [], loop=at == total)
+    given = [d for i, d in enumerate(found.differences) if not first - 1 <= i < last]
+    made = found.differences[first : last - 1]
+    return {"seam": found.seams[0].ratio, "motion": statistics.median(made) / max(statistics.median(given), 1e-4)}
+
+
+def _goes_on(given: Tensor, made: Tensor) -> Values:
+    """Whether velocity, colour and shape of what is given are those of what was made."""
+    before, after = (_velocity(follow(frames)) for frames in (given, made))
+    velocity = bool((after - before).norm() <= NEAR * before.norm())  # False where nothing was found
+    colour, shape = (getattr(analyse(given), name) == getattr(analyse(made), name) for name in ("colour", "shape"))
+    return {"velocity": velocity, "colour": colour, "velocity and colour": velocity and colour, "shape": shape}
+
+
+def _velocity(track: Tensor) -> Tensor:
+    """Slope (x, y) per frame of a track (T, 2), NaN where it was seen less than twice."""
+    seen = ~track.isnan().any(1)
+    if seen.sum() < 2:
+        return torch.full((2,), torch.nan)
+    time = torch.arange(len(track))[seen].float()
+    time = time - time.mean()
+    return (time[:, None] * track[seen]).sum(0) / time.square().sum()
+
+
+def _forward(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    scene = bench.scene(*TRAVELS)
+    given = bench.clip(scene)[:GIVEN]
+    out = bench.make(extend(given, after=MADE), canonical(scene), seed)
+    kept = torch.equal(out[:GIVEN], given)
+    return (
+        canonical(scene), out,
+        {"kept": kept} | _seam(out, GIVEN, slice(GIVEN, None)) | _goes_on(given, out[GIVEN:]),
+    )  # fmt: skip
+
+
+def _backward(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    scene = bench.scene(*TRAVELS)
+    given = bench.clip(scene)[MADE:]
+    out = bench.make(extend(given, before=MADE), canonical(scene), seed)
+    return canonical(scene), out, _before(out, given)
+
+
+def _before(out: Tensor, given: Tensor) -> Values:
+    kept = torch.equal(out[MADE:], given)
+    return {"kept": kept} | _seam(out, MADE, slice(0, MADE)) | _goes_on(given, out[:MADE])
+
+
+def _backward_naive(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    """What handling the causal phase is worth: the given frames encoded as a clip of their own, whose first latent
+    holds one frame, at the end of the canvas."""
+    scene, pipeline = bench.scene(*TRAVELS), bench.pipeline
+    given = bench.clip(scene)[MADE:]
+    end = pipeline.encode(given)
+    begin = MADE // 4
+    known = end.new_zeros(*end.shape[:2], begin + end.shape[2], *end.shape[3:])
+    known[:, :, begin:] = end
+    strength = torch.ones(1, 1, *known.shape[2:])
+    strength[:, :, begin:] = 0
+    latents = pipeline.sample(
+        [canonical(scene)], tuple(known.shape[2:]), seeds=[seed], known=known, strength=strength, **bench.settings
+    )
+    out = torch.cat([pipeline.decode(latents)[:MADE], given])
+    return canonical(scene), out, _before(out, given)
+
+
+def _loop(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    scene = bench.scene(CIRCLING)
+    given = bench.clip(scene)[:GIVEN]  # half a round
+    out = bench.make(loop(given, MADE), canonical(scene), seed)
+    new = slice(GIVEN, None)
+    seams = {"out of the clip": GIVEN, "into the clip": GIVEN + MADE}
+    values = [{f"{key} {name}": value for key, value in _seam(out, at, new).items()} for name, at in seams.items()]
+    motion = values[0].pop("motion out of the clip")
+    values[1].pop("motion into the clip")
+    return (
+        canonical(scene), out,
+        {"kept": torch.equal(out[:GIVEN], given), "motion": motion} | values[0] | values[1]
+        | {"colour": analyse(given).colour == analyse(out[new]).colour},
+    )  # fmt: skip
+
+
+def _transition(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    first = bench.scene()
+    second = bench.scene()
+    second = replace(second, background=first.background)
+    while not is_visible(second.things[0].colour, second.background):
+        second = replace(bench.scene(), background=first.background)
+    a, b = bench.clip(first)[:GIVEN], bench.clip(second)[MADE:]
+    out = bench.make(interpolate(a, b, MADE), canonical(first), seed, then=canonical(second))
+    new = slice(GIVEN, GIVEN + MADE)
+    begin, end = _seam(out[: GIVEN + MADE], GIVEN, new), _seam(out[GIVEN:], MADE, slice(0, MADE))
+    middle = out[GIVEN + 2 : GIVEN + MADE - 2]
+    blend = torch.stack([torch.lerp(a[-1], b[0], (i + 1) / (MADE + 1)) for i in range(2, MADE - 2)])
+    return (
+        f"{canonical(first)} -> {canonical(second)}", out,
+        {
+            "kept": torch.equal(out[:GIVEN], a) and torch.equal(out[GIVEN + MADE :], b),
+            "seam behind a": begin["seam"], "seam before b": end["seam"], "motion": begin["motion"],
+            "one thing": all(one_thing(frame) >= SINGLE for frame in middle),
+            "one thing, were it a crossfade": all(one_thing(frame) >= SINGLE for frame in blend),
+        },
+    )  # fmt: skip
+
+
+def _recolour(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    """One clip and one new colour at several strengths; shown at the one before the last."""
+    scene = bench.scene(*TRAVELS)
+    thing = scene.things[0]
+    others = [c for c in COLOURS if c != thing.colour and is_visible(c, scene.background)]
+    colour = others[bench.rng.integers(len(others))]
+    prompt = canonical(replace(scene, things=(replace(thing, colour=colour),)))
+    source = bench.clip(scene)
+    values: Values = {"kept at 0": torch.equal(bench.make(edit(source, 0.0), prompt, seed), source)}
+    outs, changes = [], [0.0]
+    for strength in EDITS:
+        out = bench.make(edit(source, strength), prompt, seed)
+        outs.append(out)
+        changes.append(float((out - source).abs().mean()))
+        values[f"colour at {strength}"] = analyse(out).colour == colour
+        values[f"track at {strength}"] = _same_track(source, out)
+        values[f"both at {strength}"] = bool(values[f"colour at {strength}"] and values[f"track at {strength}"])
+    values["monotonic"] = changes == sorted(changes)
+    return f"{thing.colour} -> {prompt}", outs[-2], values
+
+
+def _same_track(a: Tensor, b: Tensor) -> bool:
+    """Whether the things of two clips go the same way: correlation above 0.9 along the larger motion."""
+    one, other = follow(a), follow(b)
+    seen = ~(one.isnan() | other.isnan()).any(1)
+    if seen.sum() < len(a) // 2:
+        return False
+    one, other = one[seen], other[seen]
+    axis = int((one.amax(0) - one.amin(0)).argmax())
+    return bool(torch.corrcoef(torch.stack([one[:, axis], other[:, axis]]))[0, 1] > 0.9)
+
+
+TASKS: dict[str, Callable[[_Bench, int], tuple[str, Tensor, Values]]] = {
+    "forward": _forward,
+    "backward": _backward,
+    "backward-naive": _backward_naive,
+    "loop": _loop,
+    "transition": _transition,
+    "recolour": _recolour,
+}
+
+
+@torch.no_grad()
+def evaluate_tasks(
+    pipeline: Pipeline,
+    *,
+    clips: int = 40,
+    tasks: tuple[str, ...] = tuple(TASKS),
+    width: int | None = None,
+    height: int | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+    on_clip: Callable[[str, str, Tensor, Values], None] | None = None,
+    **settings: Any,
+) -> dict[str, dict[str, Any]]:
+    """Scores by task and measure: of what is right or wrong {right, total, share, low, high}, as in `evaluate`; of a
+    ratio {median, ninth}, the latter its 90th percentile.
+
+    clips: of each task. settings: of `Pipeline.sample`. on_clip(task, prompt, frames, values): called for every clip.
+    """
+    if unknown := sorted(set(tasks) - set(TASKS)):
+        raise ValueError(f"task {unknown[0]!r} is not known; use {', '.join(TASKS)}")
+    if clips < 1:
+        raise ValueError(f"clips is {clips}: it has to be at least 1")
+    defaults = pipeline.model.defaults
+    width, height = width or defaults.width, height or defaults.height
+    defaults.check(width, height, GIVEN + MADE, pipeline.model.vae.config.time_factor)
+    out: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        number = 0 if task.startswith("backward") else list(TASKS).index(task)  # both on the same clips
+        bench = _Bench(pipeline, width, height, np.random.default_rng((seed, number)), settings)
+        tally: dict[str, list[bool | float]] = defaultdict(list)
+        for i in tqdm(range(clips), desc=task, disable=quiet):
+            prompt, frames, values = TASKS[task](bench, seed + i)
+            for name, value in values.items():
+                tally[name].append(value)
+            if on_clip is not None:
+                on_clip(task, prompt, frames, values)
+        out[task] = {name: _summary(values) for name, values in tally.items()}
+    return out
+
+
+def _summary(values: list[bool | float]) -> dict[str, float]:
+    if isinstance(values[0], bool):
+        return summarise([bool(value) for value in values])
+    median, ninth = np.percentile(values, [50, 90]).round(3).tolist()
+    return {"median": median, "ninth": ninth}
+
+
+def table(scores: dict[str, dict[str, Any]]) -> str:
+    """The scores as lines of text."""
+    lines = []
+    for task, measures in scores.items():
+        for measure, s in measures.items():
+            shown = (
+                f"{s['right']:>5} of {s['total']:<4} {s['share']:>6.1%}"
+                if "share" in s
+                else f"median {s['median']:.2f}, 90th percentile {s['ninth']:.2f}"
+            )
+            lines.append(f"{task + ': ' + measure:48}{shown}")
+    return "\n".join(lines)
