@@ -45,6 +45,12 @@ class SoraSampler(io.ComfyNode):
                     "clip as it is taken for so far. Another Sora Sampler with the same seed, steps and solver goes on "
                     "from there, also from a file (Sora Save Draft), and ends as if there had been no stop.",
                 ),
+                io.Int.Input(
+                    "resample", default=0, min=0, max=20, optional=True,
+                    tooltip="How often each step is taken again from its result, noised anew. With a strength map and "
+                    "a model that is told one level for all (Wan 2.1 and most others) what is made then fits better to "
+                    "what is kept; every pass takes the time of the whole run. sora-mini needs none.",
+                ),
             ],
             outputs=[io.Latent.Output(tooltip="The finished latents.")],
             hidden=[io.Hidden.unique_id],
@@ -68,10 +74,11 @@ class SoraSampler(io.ComfyNode):
         cfg: float,
         solver: str,
         stop_after: int = 0,
+        resample: int = 0,
     ) -> io.NodeOutput:
         return io.NodeOutput(
             host.sample(
                 model, positive, negative, latent, seed=seed, steps=steps, cfg=cfg, solver=solver, stop=stop_after,
-                node_id=cls.hidden.unique_id,
+                passes=resample, node_id=cls.hidden.unique_id,
             )
         )  # fmt: skip

@@ -23,6 +23,12 @@ def add_noise(x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
     return (1 - t) * x0 + t * noise
 
 
+def noise_again(x: Tensor, noise: Tensor, level: float, t: float) -> Tensor:
+    """Point of the path at level t, from one at a lower level."""
+    share = (1 - t) / (1 - level)
+    return share * x + (t * t - (share * level) ** 2) ** 0.5 * noise
+
+
 def velocity(x0: Tensor, noise: Tensor) -> Tensor:
     """What the network is trained to predict."""
     return noise - x0

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import trange
 
+from .flow import noise_again
+
 Model = Callable[..., Tensor]
 Callback = Callable[[dict[str, Any]], None]
 Sampler = Callable[..., Tensor]
@@ -147,7 +149,41 @@ def solve(
     options: dict[str, Any] = {}
     if progress is not None:
         x = progress.x.to(x)
-        if solver == "dpmpp_2m":
+        if solver == "dpmpp_2m" and done:
             options["before"] = sigmas[done - 1], progress.denoised
     x = SAMPLERS[solver](model, x, sigmas[done : last + 1], extra_args, watch, disable, **options)
     return Progress(x, denoised, last)
+
+
+def solve_again(
+    solver: str,
+    model: Model,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    *,
+    passes: int,
+    draw: Callable[[int], Tensor],
+    stop: int | None = None,
+    progress: Progress | None = None,
+) -> Progress:
+    """As `solve`, but every step, except the one from pure noise, is taken `passes` times more, each time from what it
+    came to, noised again (RePaint, arXiv 2201.09865): what a model makes settles with what is put into its latents.
+
+    draw(n): noise like x, of its own for every n.
+    """
+    last = len(sigmas) - 1 if stop is None else stop
+    for step in trange(0 if progress is None else progress.steps, last, disable=disable):
+        sigma, after = float(sigmas[step]), float(sigmas[step + 1])
+        denoised = x if progress is None else progress.denoised
+        for number in range(passes + 1 if sigma < 1 else 1):
+            if number:
+                again = noise_again(progress.x, draw(step * passes + number), after, sigma)
+                progress = Progress(again, denoised, step)
+            progress = solve(
+                solver, model, x, sigmas, extra_args, callback, True, stop=step + 1, progress=progress
+            )  # fmt: skip
+    assert progress is not None
+    return progress

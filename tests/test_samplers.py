@@ -11,10 +11,20 @@ from torch import Tensor
 from sora_core.checkpoint import Model
 from sora_core.denoiser import Denoiser
 from sora_core.dit import DiT
-from sora_core.flow import StrengthMap, add_noise, denoise, flow_loss, schedule, shift_for, training_levels, velocity
+from sora_core.flow import (
+    StrengthMap,
+    add_noise,
+    denoise,
+    flow_loss,
+    noise_again,
+    schedule,
+    shift_for,
+    training_levels,
+    velocity,
+)
 from sora_core.patches import Grid
 from sora_core.pipeline import Pipeline
-from sora_core.samplers import SAMPLERS, solve
+from sora_core.samplers import SAMPLERS, solve, solve_again
 
 SHAPE = (3, 4, 4)
 PROMPT = ["a red circle moves left on a sky background"]
@@ -262,3 +272,59 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_was_not(name: str, tiny: Model,
     assert seen == [i for stop in range(1, 6) for i in range(stop, 6)]
     with pytest.raises(ValueError, match="stop after step 2: this run has done 3 of 6"):
         solve(name, model, noise, sigmas, stop=2, progress=solve(name, model, noise, sigmas, disable=True, stop=3))
+
+
+# ---- taking steps again
+
+
+def test_noising_again_stays_on_the_path(generator: torch.Generator) -> None:
+    noise, fresh = torch.randn(2, 100_000, generator=generator)
+    again = noise_again(add_noise(torch.tensor(2.0), noise, 0.3), fresh, 0.3, 0.7)
+    assert float(again.mean()) == pytest.approx(0.3 * 2, abs=0.01) and float(again.std()) == pytest.approx(
+        0.7, abs=0.01
+    )
+
+
+CORRELATION, KNOWN = 0.9, 1.5
+
+
+def draw_pairs(solver: str, passes: int, stop: int = 12) -> Tensor:
+    """Pairs (B, 2) of correlated numbers, the first of which is known; by replacement, on the exact denoiser."""
+    covariance = torch.tensor([[1, CORRELATION], [CORRELATION, 1]])
+
+    def exact(x: Tensor, sigma: Tensor) -> Tensor:
+        t = float(sigma[0])
+        return x @ ((1 - t) * covariance @ torch.linalg.inv((1 - t) ** 2 * covariance + t * t * torch.eye(2))).T
+
+    def normal(seed: int) -> Tensor:
+        return torch.randn(4000, 2, generator=torch.Generator().manual_seed(seed))
+
+    known, noise = torch.full((4000, 2), KNOWN), normal(0)
+    task = StrengthMap(torch.tensor([[0.0, 1.0]]).expand(4000, 2), known, noise, per_token=False)
+
+    def model(x: Tensor, sigma: Tensor) -> Tensor:
+        return task.leave(exact(task.enter(x, sigma[0]), sigma), sigma[0])
+
+    half = solve_again(
+        solver, model, noise, schedule(12, 3.0), disable=True, passes=passes, draw=lambda n: normal(n + 1), stop=stop
+    )
+    if stop == 12:
+        return half.x
+    return solve_again(
+        solver,
+        model,
+        noise,
+        schedule(12, 3.0),
+        disable=True,
+        passes=passes,
+        draw=lambda n: normal(n + 1),
+        progress=half,
+    ).x
+
+
+@pytest.mark.parametrize("solver", SAMPLERS)
+def test_what_is_made_settles_with_what_is_known(solver: str) -> None:
+    """Replacement alone does not draw from the true conditional distribution; with more passes it comes nearer."""
+    errors = [abs(float(draw_pairs(solver, n)[:, 1].mean()) - CORRELATION * KNOWN) for n in (0, 2, 8)]
+    assert errors[0] > errors[1] > errors[2] and errors[2] < errors[0] / 3
+    assert torch.equal(draw_pairs(solver, 2), draw_pairs(solver, 2, stop=5))

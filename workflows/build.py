@@ -336,7 +336,7 @@ def _sampler(
 ) -> Node:
     return w.add(
         "SoraSampler", model=model["MODEL"], positive=positive["CONDITIONING"], negative=negative["CONDITIONING"],
-        latent=latent, seed=0, steps=steps, cfg=4.0, solver="dpmpp_2m", stop_after=0,
+        latent=latent, seed=0, steps=steps, cfg=4.0, solver="dpmpp_2m", stop_after=0, resample=0,
     )  # fmt: skip
 
 

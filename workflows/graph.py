@@ -28,7 +28,7 @@ KINDS = {
     ),
     "SoraSampler": Kind(
         {"model": "MODEL", "positive": "CONDITIONING", "negative": "CONDITIONING", "latent": "LATENT"},
-        ("seed", "steps", "cfg", "solver", "stop_after"), ("LATENT",), (300, 450),
+        ("seed", "steps", "cfg", "solver", "stop_after", "resample"), ("LATENT",), (300, 474),
     ),
     "SoraVAEEncode": Kind({"vae": "VAE", "images": "IMAGE"}, (), ("LATENT",), (240, 60)),
     "SoraVAEDecode": Kind({"vae": "VAE", "latent": "LATENT"}, (), ("IMAGE",), (240, 60)),

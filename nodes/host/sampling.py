@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io as bytes_io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import comfy.cli_args
@@ -22,7 +23,7 @@ from torch import Tensor
 from ...sora_core.flow import TIMESTEPS, StrengthMap, schedule, shift_for
 from ...sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ...sora_core.preview import latents_to_rgb
-from ...sora_core.samplers import Progress, solve
+from ...sora_core.samplers import Progress, solve, solve_again
 from .model import STRENGTH, HostModel
 
 PROGRESS = "sora_progress"  # key of a LATENT whose run was stopped: its settings, what it began from, how far it came
@@ -45,16 +46,18 @@ def sample(
     cfg: float,
     solver: str,
     stop: int = 0,
+    passes: int = 0,
     node_id: str | None,
 ) -> dict[str, Any]:
     """A LATENT (B, C, T, H, W) sampled from a LATENT, whose noise_mask is its strength map.
 
     A rectified-flow MODEL of any make. Ours is told the level of every token; another one gets the same semantics by
-    replacement. stop: steps after which the run stops on its way, 0 for none; the LATENT then shows what the result is
-    taken for and brings its progress along, from which another call goes on. Raises ValueError that names what does not
-    fit before the first step.
+    replacement, and what it makes settles better with what is kept if every step is taken some passes more. stop: steps
+    after which the run stops on its way, 0 for none; the LATENT then shows what the result is taken for and brings its
+    progress along, from which another call goes on. Raises ValueError that names what does not fit before the first
+    step.
     """
-    run = {"seed": seed, "steps": steps, "solver": solver}
+    run = {"seed": seed, "steps": steps, "solver": solver} | ({"passes": passes} if passes else {})
     halted = latent.get(PROGRESS)
     if halted is not None and halted["run"] != run:
         wanted = ", ".join(f"{key} {value}" for key, value in halted["run"].items())
@@ -86,10 +89,14 @@ def sample(
                 now = float(sigma[0])
                 return task.leave(wrapped(task.enter(x, now), sigma, **args), now)
 
-        progress = solve(
+        run_of = partial(solve_again, passes=passes, draw=again) if passes else solve
+        progress = run_of(
             solver, denoise, x, sigmas, extra_args, callback, disable, stop=stop or None, progress=progress
         )
         return progress.x if progress.steps == steps else progress.denoised
+
+    def again(number: int) -> Tensor:
+        return _noise(latent, known, (seed + number) % 2**63)
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)

@@ -367,6 +367,16 @@ def test_a_foreign_model_keeps_what_the_map_keeps(server: Any, api: Any, tmp_pat
     assert (sampled - known)[:, :, 3:].abs().mean() > 0.01
 
 
+def test_steps_taken_again_keep_what_the_map_keeps(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt, sampler = wan(api, "patches")
+    once = latents(server, prompt, sampler, tmp_path)
+    prompt[sampler]["inputs"]["resample"] = 2
+    again = latents(server, prompt, sampler, tmp_path)
+    known = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
+    assert torch.equal(again[:, :, :3], known[:, :, :3])
+    assert again.isfinite().all() and (again - once)[:, :, 3:].abs().mean() > 0.01
+
+
 # ---- while it runs
 
 

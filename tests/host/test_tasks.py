@@ -109,12 +109,14 @@ def test_other_latents_are_not_pasted_over(server: Any, api: Any, node: str, inp
     assert words in note and "are not put back" in note
 
 
-@pytest.mark.parametrize("solver", ["dpmpp_2m", "heun"])
-def test_a_run_that_was_stopped_goes_on_from_a_file(server: Any, api: Any, tmp_path: Path, solver: str) -> None:
+@pytest.mark.parametrize(("solver", "resample"), [("dpmpp_2m", 0), ("heun", 0), ("dpmpp_2m", 1)])
+def test_a_run_that_was_stopped_goes_on_from_a_file(
+    server: Any, api: Any, tmp_path: Path, solver: str, resample: int
+) -> None:
     """A task's run, stopped after 3 of 6 steps, saved, loaded: the clip is that of a run without a stop."""
     prompt = api("extend")
     decode, sampler = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraSampler")[0]
-    prompt[sampler]["inputs"] |= {"steps": 6, "solver": solver}
+    prompt[sampler]["inputs"] |= {"steps": 6, "solver": solver, "resample": resample}
     (whole,) = frames_of(server, json.loads(json.dumps(prompt)), [decode], tmp_path)
     drafts = server.base / "output" / "drafts"
     before = set(drafts.glob("*"))
