@@ -19,20 +19,28 @@ class SoraInterpolate(io.ComfyNode):
             node_id="SoraInterpolate",
             display_name="Sora Interpolate",
             category="Sora/tasks",
-            description="Prepares a transition: clip A, new frames, clip B. Both clips stay, bit for bit.",
+            description="Prepares a transition: clip A, new frames, clip B. Both clips stay, bit for bit, but where "
+            "they are softened.",
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
                 io.Image.Input("images_a", tooltip="The clip before; of any length."),
                 io.Image.Input("images_b", tooltip="The clip after, of the same width and height."),
                 io.Int.Input("frames", default=8, min=1, max=1024, tooltip="New frames between them."),
                 io.Int.Input("overlap", default=9, min=1, max=1024, tooltip=OVERLAP),
+                io.Int.Input(
+                    "soften", default=0, min=0, max=1020, optional=True,
+                    tooltip="Frames at the end of A and at the beginning of B that may change too, the more the nearer "
+                    "they are to the gap; at most overlap - 4. 0 keeps both clips bit for bit.",
+                ),
             ],
             outputs=[io.Latent.Output(tooltip=OUTPUT)],
-        )
+        )  # fmt: skip
 
     @classmethod
-    def execute(cls, vae: object, images_a: Tensor, images_b: Tensor, frames: int, overlap: int) -> io.NodeOutput:
-        line = interpolate(images_a[..., :3], images_b[..., :3], frames, overlap=overlap)
+    def execute(
+        cls, vae: object, images_a: Tensor, images_b: Tensor, frames: int, overlap: int, soften: int = 0
+    ) -> io.NodeOutput:
+        line = interpolate(images_a[..., :3], images_b[..., :3], frames, overlap=overlap, soften=soften)
         return io.NodeOutput(begin(vae, line))
 
 

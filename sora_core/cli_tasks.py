@@ -47,7 +47,8 @@ def run_extend(args: argparse.Namespace, free: Free) -> None:
 def run_interpolate(args: argparse.Namespace, free: Free) -> None:
     out, a = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
     b = read_video(args.other, fps=a.fps)
-    _run(args, out, interpolate(a.frames, b.frames, args.frames, overlap=args.overlap), a.fps, args.then)
+    line = interpolate(a.frames, b.frames, args.frames, overlap=args.overlap, soften=args.soften)
+    _run(args, out, line, a.fps, args.then)
 
 
 def run_loop(args: argparse.Namespace, free: Free) -> None:
@@ -146,6 +147,7 @@ def add_tasks(
     one.add_argument("prompt", help="what is shown between them")
     one.add_argument("--then", help="what the second clip shows: the text goes from one to the other")
     one.add_argument("--frames", type=int, default=8, help="new frames (default 8)")
+    one.add_argument("--soften", type=int, default=0, help="frames of each clip that may change as well (default 0)")
     made(one, "joined.mp4")
 
     one = task(

@@ -172,8 +172,9 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9)
     return _joined([(_held(frames[:seen], seen), lead)], lead + seen, (lead - before, lead), after=frames)
 
 
-def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 9) -> Timeline:
-    """Clip a, `count` new frames, clip b: (T, H, W, 3) of one size."""
+def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 9, soften: int = 0) -> Timeline:
+    """Clip a, `count` new frames, clip b: (T, H, W, 3) of one size. soften: frames of each that may change as well, the
+    more the nearer they are to the new ones."""
     _check_clip("a", a, 1)
     _check_clip("b", b, 1)
     if a.shape[1:] != b.shape[1:]:
@@ -181,7 +182,17 @@ def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 9) -> Timeli
             f"clip a is {a.shape[2]}x{a.shape[1]} and clip b {b.shape[2]}x{b.shape[1]}: resize one of them first"
         )
     line = _gap(a, b, count, overlap)
-    return replace(line, before=a, after=b)
+    most = max(0, min(overlap, len(a), len(b)) - FACTOR)  # one latent of each stays at least
+    if not 0 <= soften <= most:
+        raise ValueError(
+            f"soften {soften}: with overlap {overlap} and clips of {len(a)} and {len(b)} frames choose from 0 to {most}"
+        )
+    begin, end = line.show[0] - soften, line.show[1] + soften
+    rise = (torch.arange(soften) + 1) / (soften + 1)
+    strength, keep = line.strength.clone(), line.keep.clone()
+    strength[begin : begin + soften, 0, 0], strength[end - soften : end, 0, 0] = rise, rise.flip(0)
+    keep[begin:end] = False
+    return replace(line, strength=strength, keep=keep, show=(begin, end), before=a[: len(a) - soften], after=b[soften:])
 
 
 def loop(frames: Tensor, count: int, *, overlap: int = 9) -> Timeline:

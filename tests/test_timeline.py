@@ -97,6 +97,22 @@ def test_gaps_keep_both_clips() -> None:
         assert len(out) == length + new and torch.equal(out[:length], clip(length))
 
 
+@pytest.mark.parametrize("soften", [1, 4, 5])
+def test_softened_clips_keep_all_but_their_ends(soften: int) -> None:
+    for length, new in itertools.product((9, 11), NEW):
+        a, b = clip(length), clip(length, seed=1)
+        line = interpolate(a, b, new, soften=soften)
+        laws(line)
+        out = line.restore(made(line))
+        assert len(out) == 2 * length + new
+        assert torch.equal(out[: length - soften], a[:-soften]) and torch.equal(
+            out[length + new + soften :], b[soften:]
+        )
+        rise = line.strength[line.show[0] : line.show[0] + soften, 0, 0]
+        assert (rise.diff() > 0).all() and rise[0] > 0 and rise[-1] < 1
+        assert torch.equal(line.strength[line.show[1] - soften : line.show[1], 0, 0], rise.flip(0))
+
+
 def test_edits_keep_what_has_strength_zero() -> None:
     for length in LENGTHS:
         source = clip(length)
@@ -197,6 +213,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: extend(torch.rand(5, 8, 8), after=3), "a clip has \\(T, H, W, 3\\)"),
         (lambda: interpolate(clip(5), clip(5, 24, 24), 4), "clip a is 40x24 and clip b 24x24"),
         (lambda: interpolate(clip(5), clip(5), 0), "0 new frames"),
+        (lambda: interpolate(clip(5), clip(9), 4, soften=2), "clips of 5 and 9 frames choose from 0 to 1"),
         (lambda: loop(clip(1), 4), "frames: a clip of 1 frames; this takes at least 2"),
         (lambda: edit(clip(5), 1.5), "from 0 to 1"),
         (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),

@@ -170,7 +170,7 @@ def transition() -> Workflow:
     a = _material(w, "red", "circle", "moves left", "sky")
     b = _material(w, "yellow", "star", "stays still", "night")
     model, vae = _loader(w)
-    task = w.add("SoraInterpolate", vae=vae, images_a=a["IMAGE"], images_b=b["IMAGE"], frames=8, overlap=5)
+    task = w.add("SoraInterpolate", vae=vae, images_a=a["IMAGE"], images_b=b["IMAGE"], frames=8, overlap=5, soften=0)
     first = w.add("SoraTextEncode", "Text of the first", clip=model["CLIP"], text=PROMPT)
     second = w.add("SoraTextEncode", "Text of the second", clip=model["CLIP"],
                    text="a yellow star stays still on a night background")  # fmt: skip
