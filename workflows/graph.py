@@ -46,9 +46,11 @@ KINDS = {
     ),
     "SoraExtend": Kind({"vae": "VAE", "images": "IMAGE"}, ("before", "after", "overlap"), ("LATENT",), (300, 140)),
     "SoraInterpolate": Kind(
-        {"vae": "VAE", "images_a": "IMAGE", "images_b": "IMAGE"}, ("frames", "overlap", "soften"), ("LATENT",),
+        {"vae": "VAE", "images_a": "IMAGE", "images_b": "IMAGE"},
+        ("frames", "overlap", "soften"),
+        ("LATENT",),
         (300, 164),
-    ),  # fmt: skip
+    ),
     "SoraLoop": Kind({"vae": "VAE", "images": "IMAGE"}, ("frames", "overlap"), ("LATENT",), (300, 120)),
     "SoraPromptRamp": Kind(
         {"first": "CONDITIONING", "second": "CONDITIONING", "latent": "LATENT"}, (), ("CONDITIONING",), (260, 80)
