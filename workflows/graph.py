@@ -70,6 +70,12 @@ KINDS = {
         {"images": "IMAGE", "source": "IMAGE"}, ("seams", "loop", "source_at"), ("STRING", "IMAGE"), (300, 150),
         optional=("source",),
     ),
+    "SoraLoadDiT": Kind({}, ("weights", "per_token"), ("MODEL",), (400, 100)),
+    "SoraLoadVAE": Kind({}, ("weights",), ("VAE",), (400, 80)),
+    "UNETLoader": Kind({}, ("unet_name", "weight_dtype"), ("MODEL",), (400, 100)),
+    "VAELoader": Kind({}, ("vae_name",), ("VAE",), (400, 80)),
+    "CLIPLoader": Kind({}, ("clip_name", "type", "device"), ("CLIP",), (400, 130)),
+    "LoadImage": Kind({}, ("image",), ("IMAGE", "MASK"), (300, 340)),
     "ImageScale": Kind({"image": "IMAGE"}, ("upscale_method", "width", "height", "crop"), ("IMAGE",), (260, 150)),
     "ImageFromBatch": Kind({"image": "IMAGE"}, ("batch_index", "length"), ("IMAGE",), (260, 90)),
     "CLIPTextEncode": Kind({"clip": "CLIP"}, ("text",), ("CONDITIONING",), (300, 130)),
@@ -92,6 +98,7 @@ class Node:
     values: dict[str, Any]
     links: dict[str, tuple[Node, int]]
     title: str
+    models: list[dict[str, str]] = field(default_factory=list)  # that it loads: name, url, directory
     position: tuple[int, int] = (0, 0)
 
     @property
@@ -112,13 +119,14 @@ class Workflow:
     nodes: list[Node] = field(default_factory=list)
     columns: list[tuple[str, list[Node]]] = field(default_factory=list)
 
-    def add(self, kind: str, title: str = "", **inputs: Any) -> Node:
+    def add(self, kind: str, title: str = "", models: list[dict[str, str]] | None = None, **inputs: Any) -> Node:
+        """models: what the editor offers to download where it is missing."""
         links = {name: value for name, value in inputs.items() if isinstance(value, tuple)}
         values = {name: value for name, value in inputs.items() if not isinstance(value, tuple)}
         known = KINDS[kind]
         assert set(links) <= set(known.inputs) and list(values) == list(known.widgets), (kind, inputs)
         assert set(known.inputs) - set(links) <= set(known.optional), (kind, inputs)
-        node = Node(len(self.nodes) + 1, kind, values, links, title)
+        node = Node(len(self.nodes) + 1, kind, values, links, title, models or [])
         self.nodes.append(node)
         return node
 
@@ -186,7 +194,8 @@ class Workflow:
                 {"name": name, "type": name, "links": ids or None}
                 for name, ids in zip(kind.outputs, outgoing, strict=True)
             ],
-            "properties": {"Node name for S&R": node.type}, "widgets_values": values,
+            "properties": {"Node name for S&R": node.type} | ({"models": node.models} if node.models else {}),
+            "widgets_values": values,
         }  # fmt: skip
         return out | ({"title": node.title} if node.title else {})
 

@@ -1,4 +1,5 @@
-"""Makes the pictures that the template browser shows, by running every workflow on a ComfyUI that is up.
+"""Makes the pictures that the template browser shows, by running every workflow on a ComfyUI that is up; of those that
+need public weights, which nobody has to download for a picture, a card with their name.
 
 python workflows/thumbnails.py [http://127.0.0.1:8188]      run from the root of the repository
 """
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 HERE = Path(__file__).parent
@@ -67,9 +69,24 @@ def save(name: str, picture: Tensor) -> None:
     square.save(HERE / f"{name}.jpg", quality=88)
 
 
+def card(name: str) -> Tensor:
+    """The name of a workflow on a sky that darkens."""
+    sky = torch.lerp(
+        torch.tensor([0.55, 0.80, 0.95]), torch.tensor([0.15, 0.30, 0.55]), torch.linspace(0, 1, SIDE)[:, None]
+    )
+    image = Image.fromarray((sky[:, None].expand(SIDE, SIDE, 3) * 255).byte().numpy())
+    pen = ImageDraw.Draw(image)
+    for line, (text, size) in enumerate(((name.split("_")[0].title(), 84), (" ".join(name.split("_")[1:]), 34))):
+        pen.text((32, 112 + 104 * line), text, fill="white", font=ImageFont.load_default(size))
+    return torch.from_numpy(np.array(image)) / 255
+
+
 def main() -> None:
     host = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8188"
     for path in sorted((HERE / "api").glob("*.json")):
+        if path.stem.startswith("wan_"):
+            save(path.stem, card(path.stem))
+            continue
         files = run(host, json.loads(path.read_text(encoding="utf-8")))
         clips = [frames_of(host, file) for file in files]
         clip = min(clips, key=len) if path.stem in STILL else max(clips, key=len)

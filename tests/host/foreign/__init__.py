@@ -1,11 +1,22 @@
-"""Nodes that only the tests use: a video model of the host's own, small and random, and a text for it."""
+"""What only the tests use: a video model of the host's own, small and random, a text for it, and a UMT5 of the shape
+that the host's loader expects, but thin."""
 
 from __future__ import annotations
 
+import io
+import json
+from pathlib import Path
 from typing import Any
 
+import comfy.ops
 import comfy.sd
+import comfy.text_encoders.wan
+import folder_paths
+import sentencepiece
 import torch
+from comfy.sd1_clip import SDClipModel
+from comfy.text_encoders.t5 import T5
+from safetensors.torch import save_file
 
 WIDTH, FFN, LAYERS, TEXT = 128, 256, 2, 4096
 
@@ -52,6 +63,48 @@ class TinyWan:
         texts = torch.zeros(2, 1, 512, TEXT)  # padded, as the host's own encoder does
         texts[:, :, :8] = torch.randn(2, 1, 8, TEXT, generator=torch.Generator().manual_seed(1))
         return model, [[texts[0], {}]], [[texts[1], {}]]
+
+
+THIN = {"d_ff": 8, "d_kv": 8, "num_heads": 1}  # the host has one UMT5, whose width and depth tell it from others
+
+
+def _thin_umt5() -> dict[str, Any]:
+    """Write a UMT5 of random weights with a tokenizer of its own to the text encoders; returns its config."""
+    words = ["a red circle moves left on a sky background", "a cat walks along the beach, waves behind it"]
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(words * 8), model_writer=written, vocab_size=64, hard_vocab_limit=False, pad_id=0,
+        eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    own = Path(comfy.text_encoders.wan.__file__).with_name("umt5_config_xxl.json")
+    config = json.loads(own.read_text(encoding="utf-8")) | THIN | {"vocab_size": 64}
+    state, generator = T5(config, torch.float32, "cpu", comfy.ops.manual_cast).state_dict(), torch.Generator()
+    generator.manual_seed(2)
+    for name, value in state.items():
+        spread = value.shape[-1] ** -0.5 if value.ndim > 1 else 0.1
+        state[name] = torch.randn(value.shape, generator=generator) * spread + float(value.ndim == 1)
+    state["spiece_model"] = torch.frombuffer(bytearray(written.getvalue()), dtype=torch.uint8)
+    folder = Path(folder_paths.models_dir) / "text_encoders"
+    folder.mkdir(exist_ok=True)
+    save_file(state, folder / "umt5.safetensors")
+    return config
+
+
+CONFIG = _thin_umt5()
+
+
+def _init_thin(
+    self: SDClipModel, device: Any = "cpu", layer: str = "last", layer_idx: Any = None, dtype: Any = None,
+    model_options: Any = None,
+) -> None:  # fmt: skip
+    SDClipModel.__init__(
+        self, device=device, layer=layer, layer_idx=layer_idx, textmodel_json_config=dict(CONFIG), dtype=dtype,
+        special_tokens={"end": 1, "pad": 0}, model_class=T5, enable_attention_masks=True, zero_out_masked=True,
+        model_options=model_options or {},
+    )  # fmt: skip
+
+
+comfy.text_encoders.wan.UMT5XXlModel.__init__ = _init_thin
 
 
 NODE_CLASS_MAPPINGS = {"TinyWan": TinyWan}
