@@ -24,6 +24,7 @@ from .config import VAEConfig, nearest
 from .tiling import blend_tiles
 
 Stream = dict[nn.Module, Tensor]  # what each module remembers of the frames before
+OnFrames = Callable[[int, int], None]  # frames done, and all of them
 
 
 class ChannelRMSNorm(nn.Module):
@@ -232,12 +233,19 @@ class Encoder(nn.Module):
         self.norm_out = ChannelRMSNorm(cfg.widths[-1])
         self.conv_out = CausalConv3d(cfg.widths[-1], 2 * cfg.z_dim, 3)
 
-    def forward(self, x: Tensor, stream: Stream | None) -> Tensor:
+    def down(self, x: Tensor, stream: Stream | None) -> Tensor:
+        """From pixels to the latents' resolution: all that looks at a neighbourhood only."""
         x = self.conv_in(x, stream)
         for level in self.levels:
             x = level(x, stream)
-        x = self.middle(x, stream)
-        return self.conv_out(F.silu(self.norm_out(x)), stream)
+        return x
+
+    def finish(self, x: Tensor, stream: Stream | None) -> Tensor:
+        """From there to moments, with the attention over whole frames."""
+        return self.conv_out(F.silu(self.norm_out(self.middle(x, stream))), stream)
+
+    def forward(self, x: Tensor, stream: Stream | None) -> Tensor:
+        return self.finish(self.down(x, stream), stream)
 
 
 class Decoder(nn.Module):
@@ -256,12 +264,19 @@ class Decoder(nn.Module):
         self.norm_out = ChannelRMSNorm(in_dim)
         self.conv_out = CausalConv3d(in_dim, 3 * cfg.pixel_patch**2, 3)
 
-    def forward(self, x: Tensor, stream: Stream | None) -> Tensor:
-        first = stream is None or not stream
-        x = self.middle(self.conv_in(x, stream), stream)
+    def begin(self, x: Tensor, stream: Stream | None) -> Tensor:
+        """At the latents' resolution, with the attention over whole frames."""
+        return self.middle(self.conv_in(x, stream), stream)
+
+    def up(self, x: Tensor, stream: Stream | None, first: bool) -> Tensor:
+        """From there to pixels: all that looks at a neighbourhood only. first: this is the beginning of a clip."""
         for level in self.levels:
             x = level(x, stream, first)
         return self.conv_out(F.silu(self.norm_out(x)), stream)
+
+    def forward(self, x: Tensor, stream: Stream | None) -> Tensor:
+        first = stream is None or not stream
+        return self.up(self.begin(x, stream), stream, first)
 
 
 class VAE(nn.Module):
@@ -279,15 +294,19 @@ class VAE(nn.Module):
 
     def moments(self, video: Tensor, stream: Stream | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, not normalised, of a clip (B, 3, T, H, W) in -1..1, or of its next piece."""
-        p = self.config.pixel_patch
-        x = rearrange(video, "b c t (h q) (w r) -> b (c r q) t h w", q=p, r=p)
-        mean, logvar = self.quant(self.encoder(x, stream)).chunk(2, dim=1)
+        mean, logvar = self.quant(self.encoder(self._fold(video), stream)).chunk(2, dim=1)
         return mean, logvar.clamp(-30.0, 20.0)
 
     def reconstruct(self, z: Tensor, stream: Stream | None = None) -> Tensor:
         """Pixels, not clamped, of latents that are not normalised, or of their next piece."""
+        return self._unfold(self.decoder(self.post_quant(z), stream))
+
+    def _fold(self, video: Tensor) -> Tensor:
         p = self.config.pixel_patch
-        x = self.decoder(self.post_quant(z), stream)
+        return rearrange(video, "b c t (h q) (w r) -> b (c r q) t h w", q=p, r=p)
+
+    def _unfold(self, x: Tensor) -> Tensor:
+        p = self.config.pixel_patch
         return rearrange(x, "b (c r q) t h w -> b c t (h q) (w r)", q=p, r=p)
 
     # ---- whole clips
@@ -333,30 +352,54 @@ class VAE(nn.Module):
         *,
         chunk: int = 4,
         tile: int | None = None,
-        on_frames: Callable[[int, int], None] | None = None,
+        on_frames: OnFrames | None = None,
     ) -> Tensor:
         """Clip (B, 3, T, H, W) in -1..1 to normalised latents (B, z, T', H', W').
 
         The clip stays on its device; pieces of it go to where the weights are. chunk: latent frames encoded at a time.
-        tile: side, in pixels, of the square tiles a larger frame is cut into. on_frames(done, total): called after
-        each piece, of every tile anew.
+        tile: side, in pixels, of the square tiles a larger frame is cut into, for all but the innermost layers, which
+        see whole frames. on_frames(done, total): called after each piece, of every tile anew.
         """
         if video.ndim != 5 or video.shape[1] != 3:
             raise ValueError(f"video of shape {tuple(video.shape)}: the VAE encodes (B, 3, T, H, W)")
         shape = self.latent_shape(*video.shape[2:])
         if tile is not None and max(video.shape[3:]) > tile:
-            one = lambda part: self.encode(part, chunk=chunk, on_frames=on_frames)  # noqa: E731
-            return blend_tiles(
-                one, video, (self.config.z_dim, *shape), tile, 1 / self.config.space_factor, self.config.space_factor
-            )
+            return self._encode_tiles(video, shape, tile, chunk, on_frames)
         out = video.new_empty(video.shape[0], self.config.z_dim, *shape)
         stream: Stream = {}
         for begin, end in _pieces(shape[0], chunk):
-            k = self.config.time_factor
-            frames = slice(0 if begin == 0 else begin * k - k + 1, end * k - k + 1)
+            frames = self._frames(begin, end)
             out[:, :, begin:end] = self.moments(self._near(video[:, :, frames]), stream)[0]
             if on_frames is not None:
                 on_frames(frames.stop, video.shape[2])
+        return self.normalise(out)
+
+    def _frames(self, begin: int, end: int) -> slice:
+        """Frames of a clip that latents begin..end cover."""
+        k = self.config.time_factor
+        return slice(max(0, begin * k - k + 1), end * k - k + 1)
+
+    def _encode_tiles(
+        self, video: Tensor, shape: tuple[int, int, int], tile: int, chunk: int, on_frames: OnFrames | None
+    ) -> Tensor:
+        width, factor = self.config.widths[-1], self.config.space_factor
+
+        def down(part: Tensor) -> Tensor:
+            out = part.new_empty(part.shape[0], width, shape[0], *(side // factor for side in part.shape[3:]))
+            stream: Stream = {}
+            for begin, end in _pieces(shape[0], chunk):
+                frames = self._frames(begin, end)
+                out[:, :, begin:end] = self.encoder.down(self._fold(self._near(part[:, :, frames])), stream)
+                if on_frames is not None:
+                    on_frames(frames.stop, video.shape[2])
+            return out
+
+        small = blend_tiles(down, video, (width, *shape), tile, 1 / factor, factor)
+        out = video.new_empty(video.shape[0], self.config.z_dim, *shape)
+        stream: Stream = {}
+        for begin, end in _pieces(shape[0], chunk):
+            moments = self.quant(self.encoder.finish(self._near(small[:, :, begin:end]), stream))
+            out[:, :, begin:end] = moments[:, : self.config.z_dim]
         return self.normalise(out)
 
     @torch.no_grad()
@@ -366,16 +409,17 @@ class VAE(nn.Module):
         *,
         chunk: int = 2,
         tile: int | None = None,
-        on_frames: Callable[[int, int], None] | None = None,
+        on_frames: OnFrames | None = None,
         out: Tensor | None = None,
         stream: Stream | None = None,
     ) -> Tensor:
         """Normalised latents (B, z, T', H', W') to a clip (B, 3, T, H, W) clamped to -1..1.
 
         The clip lies in `out`, or else on the latents' device; pieces of it go to where the weights are. chunk: latent
-        frames decoded at a time. tile: side, in pixels, of the tiles a larger frame is cut into. on_frames(done,
-        total): called after each piece, of every tile anew. stream: an empty one for the beginning of a clip that comes
-        in parts, and the same for each part that follows, which has T'*k frames; not with tiles.
+        frames decoded at a time. tile: side, in pixels, of the tiles a larger frame is cut into, for all but the
+        innermost layers, which see whole frames. on_frames(done, total): called after each piece, of every tile anew.
+        stream: an empty one for the beginning of a clip that comes in parts, and the same for each part that follows,
+        which has T'*k frames; not with tiles.
         """
         if latents.ndim != 5 or latents.shape[1] != self.config.z_dim:
             raise ValueError(
@@ -389,16 +433,35 @@ class VAE(nn.Module):
         missing = 0 if stream else k - 1  # frames that the first latent of a clip lacks
         shape = (3, length * k - missing, height * s, width * s)
         out = latents.new_empty(batch, *shape) if out is None else out
-        if tile is not None and max(shape[2:]) > tile:
-            one = lambda part: self.decode(part, chunk=chunk, on_frames=on_frames)  # noqa: E731
-            return out.copy_(blend_tiles(one, latents, shape, max(tile // s, 1), s, 1)).clamp_(-1, 1)
         z = self.denormalise(latents)
+        if tile is not None and max(shape[2:]) > tile:
+            return self._decode_tiles(z, out, tile, chunk, on_frames)
         for begin, end in _pieces(length, chunk):
             frames = slice(max(0, begin * k - missing), end * k - missing)
             out[:, :, frames] = self.reconstruct(self._near(z[:, :, begin:end]), stream)
             if on_frames is not None:
                 on_frames(frames.stop, shape[1])
         return out.clamp_(-1, 1)
+
+    def _decode_tiles(self, z: Tensor, out: Tensor, tile: int, chunk: int, on_frames: OnFrames | None) -> Tensor:
+        length, factor = z.shape[2], self.config.space_factor
+        small = z.new_empty(z.shape[0], self.config.decoder_widths[-1], *z.shape[2:])
+        stream: Stream = {}
+        for begin, end in _pieces(length, chunk):
+            small[:, :, begin:end] = self.decoder.begin(self.post_quant(self._near(z[:, :, begin:end])), stream)
+
+        def up(part: Tensor) -> Tensor:
+            pixels = part.new_empty(part.shape[0], 3, out.shape[2], *(side * factor for side in part.shape[3:]))
+            stream: Stream = {}
+            for begin, end in _pieces(length, chunk):
+                frames = self._frames(begin, end)
+                x = self.decoder.up(self._near(part[:, :, begin:end]), stream, first=begin == 0)
+                pixels[:, :, frames] = self._unfold(x)
+                if on_frames is not None:
+                    on_frames(frames.stop, out.shape[2])
+            return pixels
+
+        return out.copy_(blend_tiles(up, small, tuple(out.shape[1:]), max(tile // factor, 1), factor, 1)).clamp_(-1, 1)
 
 
 def _pieces(length: int, chunk: int) -> list[tuple[int, int]]:

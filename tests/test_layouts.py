@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,25 @@ def test_the_transformer_is_diffusers(tmp_path: Path, generator: torch.Generator
             with torch.no_grad():
                 expected = theirs(x, timestep, padded, return_dict=False)[0]
                 assert relative(ours(x, timestep, text), expected) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["wan2.1-1.3b", "wan2.2-5b"])
+def test_a_block_of_true_size_is_diffusers(tmp_path: Path, generator: torch.Generator, name: str) -> None:
+    config = PRESETS[name].dit
+    theirs = WanTransformer3DModel(
+        num_attention_heads=config.heads, attention_head_dim=config.dim // config.heads, in_channels=config.in_dim,
+        out_channels=config.out_dim, text_dim=config.text_dim, freq_dim=config.freq_dim, ffn_dim=config.ffn_dim,
+        num_layers=1, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
+    ).eval()  # fmt: skip
+    theirs.save_pretrained(tmp_path)
+    ours = load_dit(tmp_path)
+    assert replace(ours.config, layers=config.layers) == config
+    x = torch.randn(1, config.in_dim, 2, 6, 4, generator=generator)
+    text = torch.randn(1, 512, config.text_dim, generator=generator)
+    tokens = torch.tensor([[0.0, 700.0]]).repeat_interleave(6, dim=1)
+    for timestep in (torch.tensor([400.0]), tokens):
+        with torch.no_grad():
+            assert relative(ours(x, timestep, text), theirs(x, timestep, text, return_dict=False)[0]) < 1e-4
 
 
 @pytest.mark.parametrize("residual", [False, True], ids=["2.1", "2.2"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 
 import comfy.model_management
 import comfy.model_patcher
@@ -16,7 +17,7 @@ from ...sora_core.pipeline import video_to_frames
 from ...sora_core.vae import VAE, Stream
 
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
-TILE = 256  # pixels
+TILES = (384, 256)  # pixels; with the larger, no seam shows even in random weights of Wan's
 
 
 def native_vae(network: VAE) -> comfy.sd.VAE:
@@ -96,15 +97,16 @@ def _load_vae(vae: comfy.sd.VAE, memory: float) -> None:
 
 def _or_in_tiles(run: Callable[[int | None], Tensor]) -> Tensor:
     """run(None), or, where memory does not suffice, run(a tile's side in pixels)."""
-    try:
-        return run(None)
-    except comfy.model_management.OOM_EXCEPTION as error:
-        if not isinstance(error, torch.OutOfMemoryError):
-            raise  # a device without an error of its own catches everything
-    # outside of the handler, which holds on to the tensors of the failed run
-    logging.warning("the VAE ran out of memory on whole frames and goes on with tiles of %d pixels", TILE)
-    comfy.model_management.soft_empty_cache()
-    return run(TILE)
+    for tile, smaller in pairwise((None, *TILES)):
+        try:
+            return run(tile)
+        except comfy.model_management.OOM_EXCEPTION as error:
+            if not isinstance(error, torch.OutOfMemoryError):
+                raise  # a device without an error of its own catches everything
+        # outside of the handler, which holds on to the tensors of the failed run
+        logging.warning("the VAE ran out of memory and goes on with tiles of %d pixels", smaller)
+        comfy.model_management.soft_empty_cache()
+    return run(TILES[-1])
 
 
 def decoder(vae: comfy.sd.VAE) -> Callable[[Tensor], Tensor]:

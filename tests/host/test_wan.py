@@ -148,6 +148,18 @@ def test_the_transformer_samples_as_the_host_s(server: Any, weights: Path, name:
     assert relative(ours, theirs) < 1e-4
 
 
+@pytest.mark.parametrize(("preset", "canvas"), [("wan2.1-1.3b", CANVAS), ("wan2.2-5b", IMAGE_TO_VIDEO)])
+def test_a_block_of_true_size_is_the_host_s(server: Any, weights: Path, preset: str, canvas: dict[str, Any]) -> None:
+    path = weights / "diffusion_models" / f"{preset}.safetensors"
+    with torch.device("meta"):
+        dit = DiT(replace(PRESETS[preset].dit, layers=1))
+    save_file(randomised(dit, 5), path)
+    both = loaders(preset)
+    ours, theirs = (sampled(server, {"model": both[kind]}, ["model", 0], canvas) for kind in ("ours", "theirs"))
+    path.unlink()
+    assert relative(ours, theirs) < 1e-4
+
+
 @pytest.mark.parametrize("solver", ["euler", "dpmpp_2m"])
 def test_an_image_moves_as_on_the_host_s(server: Any, weights: Path, solver: str) -> None:
     """Wan 2.2's 5B: the first frame is kept, at a level of its own, by the host's sampler."""
