@@ -8,7 +8,7 @@ from ..sora_core.timeline import interpolate, loop
 from .host import io
 from .timeline import begin, ramp
 
-OVERLAP = "Frames of either side that the model sees."
+OVERLAP = "Frames of either side that the model sees; with 5 and 8 new ones, 17 in all, for which sora-mini was made."
 OUTPUT = "Latents with their strength map, for a sampler."
 
 
@@ -26,7 +26,7 @@ class SoraInterpolate(io.ComfyNode):
                 io.Image.Input("images_a", tooltip="The clip before; of any length."),
                 io.Image.Input("images_b", tooltip="The clip after, of the same width and height."),
                 io.Int.Input("frames", default=8, min=1, max=1024, tooltip="New frames between them."),
-                io.Int.Input("overlap", default=9, min=1, max=1024, tooltip=OVERLAP),
+                io.Int.Input("overlap", default=5, min=1, max=1024, tooltip=OVERLAP),
                 io.Int.Input(
                     "soften", default=0, min=0, max=1020, optional=True,
                     tooltip="Frames at the end of A and at the beginning of B that may change too, the more the nearer "
@@ -57,7 +57,7 @@ class SoraLoop(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
                 io.Image.Input("images", tooltip="The clip, 2 frames or more."),
                 io.Int.Input("frames", default=8, min=1, max=1024, tooltip="New frames behind the clip."),
-                io.Int.Input("overlap", default=9, min=1, max=1024, tooltip=OVERLAP),
+                io.Int.Input("overlap", default=5, min=1, max=1024, tooltip=OVERLAP),
             ],
             outputs=[io.Latent.Output(tooltip=OUTPUT)],
         )

@@ -192,7 +192,7 @@ def evaluate(args: argparse.Namespace) -> None:
              "negative": args.negative, "width": width, "height": height, "seed": args.seed}  # fmt: skip
     result: dict[str, Any]
     if args.tasks is not None:
-        names = tuple(scoring_tasks.TASKS) if args.tasks == "all" else tuple(args.tasks.split(","))
+        names = tuple(args.tasks.split(","))
         clips = _given(args.clips, 40)
         result = {"tasks": scoring_tasks.evaluate_tasks(pipeline, clips=clips, tasks=names, on_clip=keep_task, **given)}
         print(scoring_tasks.table(result["tasks"]))
@@ -298,7 +298,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--clips", type=int, help="of each kind (default 240), or of each task (default 40)")
     one.add_argument("--kinds", default="single", help="prompts: of single,paraphrase,two,wall (default single)")
     one.add_argument("--tasks", help="score tasks instead of prompts: of forward,backward,backward-naive,loop,"
-                     "transition,recolour, or all")  # fmt: skip
+                     "transition,recolour,cued,long")  # fmt: skip
     one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--out", type=Path, help="write the scores to this .json")

@@ -125,8 +125,9 @@ def add_tasks(
         one.add_argument("video", type=Path, help="the clip")
         return one
 
-    def made(one: argparse.ArgumentParser, out: str) -> None:
-        one.add_argument("--overlap", type=int, default=9, help="frames of the clip that the model sees (default 9)")
+    def made(one: argparse.ArgumentParser, out: str, overlap: int = 9) -> None:
+        seen = f"frames of the clip that the model sees (default {overlap})"
+        one.add_argument("--overlap", type=int, default=overlap, help=seen)
         sampling(one)
         writing(one, Path(out))
 
@@ -148,7 +149,7 @@ def add_tasks(
     one.add_argument("--then", help="what the second clip shows: the text goes from one to the other")
     one.add_argument("--frames", type=int, default=8, help="new frames (default 8)")
     one.add_argument("--soften", type=int, default=0, help="frames of each clip that may change as well (default 0)")
-    made(one, "joined.mp4")
+    made(one, "joined.mp4", overlap=5)
 
     one = task(
         "loop", run_loop, "Add frames that lead from a clip's end back to its beginning.",
@@ -156,7 +157,7 @@ def add_tasks(
     )  # fmt: skip
     one.add_argument("prompt", help="what the clip shows")
     one.add_argument("--frames", type=int, default=8, help="new frames (default 8)")
-    made(one, "loop.mp4")
+    made(one, "loop.mp4", overlap=5)
 
     one = task(
         "edit", run_edit, "Change a clip under a new text (SDEdit); what is kept stays, bit for bit with --lossless.",

@@ -2,7 +2,7 @@
 
 Every clip is a scene that the world draws; what the model adds is read back from its pixels (`world.score`, `report`).
 Clips have 17 frames of the model's own size, of which 9 are given and 8 made, but for transitions and loops (9, 8 made,
-and the other end) and edits (all 17).
+and the other end), edits (all 17), and long ones.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .evaluate import draw_scene, summarise
+from .long import Cue, PipelineEngine, make_long
 from .pipeline import Pipeline
 from .report import report
 from .timeline import Timeline, edit, extend, interpolate, loop
@@ -27,8 +28,10 @@ from .world import COLOURS, Scene, analyse, canonical, follow, is_visible, one_t
 GIVEN, MADE = 9, 8  # frames
 NEAR = 0.25  # of the velocity before a seam: how far that behind it may be off
 SINGLE = 0.9  # share of a frame that one thing explains; every frame of the world has more, of its even blends a tenth
+FPS, MINUTE = 12, 720  # frames a second, and in a long clip
 EDITS = (0.5, 0.7, 0.8, 0.9, 0.95)  # strengths
-CIRCLING, TRAVELS = "circles around", ("moves left", "moves right", "moves up", "moves down")
+CIRCLING, LASTING = "circles around", ("circles around", "stays still", "bounces")
+TRAVELS = ("moves left", "moves right", "moves up", "moves down")
 
 Values = dict[str, bool | float]
 
@@ -197,6 +200,47 @@ def _same_track(a: Tensor, b: Tensor) -> bool:
     return bool(torch.corrcoef(torch.stack([one[:, axis], other[:, axis]]))[0, 1] > 0.9)
 
 
+def _windows(bench: _Bench, cues: list[Cue], frames: int, seed: int) -> Tensor:
+    windows = make_long(
+        PipelineEngine(bench.pipeline, **bench.settings), cues, frames, fps=FPS, width=bench.width, height=bench.height,
+        seed=seed,
+    )  # fmt: skip
+    return torch.cat([window.frames for window in windows])
+
+
+def _long(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    """A minute of one prompt: its last 15% against its first."""
+    scene = bench.scene(*LASTING)
+    thing = scene.things[0]
+    out = _windows(bench, [Cue(0, canonical(scene))], MINUTE, seed)
+    found = report(out)
+    ends = [analyse(part) for part in (out[: len(out) * 15 // 100], out[-(len(out) * 15 // 100) :])]
+    sizes = [end.radius for end in ends]
+    return (
+        canonical(scene), out[:: MINUTE // 16],
+        {
+            "colour drift": found.drift.colour, "size drift": abs(sizes[1] - sizes[0]) / max(*sizes, 1e-4),
+            "motion drift": found.drift.motion, "still": found.still,
+            "colour at the end": ends[1].colour == thing.colour, "shape at the end": ends[1].shape == thing.shape,
+        },
+    )  # fmt: skip
+
+
+def _cued(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    """Ten seconds of three prompts: what is asked for, read in the second half of each span."""
+    scenes = [bench.scene(*LASTING) for _ in range(3)]
+    span = 10 * FPS // 3
+    cues = [Cue(i * span / FPS, canonical(scene)) for i, scene in enumerate(scenes)]
+    out = _windows(bench, cues, 10 * FPS, seed)
+    found = [analyse(out[i * span + span // 2 : (i + 1) * span]) for i in range(3)]
+    values: Values = {
+        name: all(getattr(f, name) == getattr(scene.things[0], name) for f, scene in zip(found, scenes, strict=True))
+        for name in ("colour", "shape")
+    }
+    values["background"] = all(f.background == scene.background for f, scene in zip(found, scenes, strict=True))
+    return " | ".join(map(canonical, scenes)), out[:: len(out) // 16], values
+
+
 TASKS: dict[str, Callable[[_Bench, int], tuple[str, Tensor, Values]]] = {
     "forward": _forward,
     "backward": _backward,
@@ -204,6 +248,8 @@ TASKS: dict[str, Callable[[_Bench, int], tuple[str, Tensor, Values]]] = {
     "loop": _loop,
     "transition": _transition,
     "recolour": _recolour,
+    "cued": _cued,
+    "long": _long,
 }
 
 

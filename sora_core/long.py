@@ -176,7 +176,10 @@ def make_long(
     3) to go on from, which is not counted and not returned. folder: keeps finished windows, and goes on from them.
     Raises ValueError, before anything is made, where the settings cannot be or the folder holds another clip.
     """
-    shape = engine.latent_shape(window, height, width)
+    try:
+        shape = engine.latent_shape(window, height, width)
+    except ValueError as error:
+        raise ValueError(f"window of {window} frames of {width}x{height}: {error}") from None
     if frames < 1:
         raise ValueError(f"{frames} frames: a clip has at least 1")
     if not 1 <= overlap <= shape[0] - 2:

@@ -76,7 +76,8 @@ class Timeline:
             if known is None:
                 known = latents.new_zeros(*latents.shape[:2], self.latent_frames, *latents.shape[3:])
             known[:, :, first : first + latents.shape[2]] = latents
-        assert known is not None, "a timeline has at least one piece"
+        if known is None:
+            raise ValueError("nothing is given on this timeline: pin an image, or sample without one")
         padded = _pad_sides(self.strength.expand(*self.canvas.shape[:3])[..., None], multiple)[..., 0]
         strength = mask_to_latents(padded, tuple(known.shape[2:]), FACTOR).clamp(least, most)
         cell = multiple * known.shape[3] // padded.shape[1]  # latents per patch: a patch is kept as a whole or not
@@ -172,7 +173,7 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9)
     return _joined([(_held(frames[:seen], seen), lead)], lead + seen, (lead - before, lead), after=frames)
 
 
-def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 9, soften: int = 0) -> Timeline:
+def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 5, soften: int = 0) -> Timeline:
     """Clip a, `count` new frames, clip b: (T, H, W, 3) of one size. soften: frames of each that may change as well, the
     more the nearer they are to the new ones."""
     _check_clip("a", a, 1)
@@ -195,7 +196,7 @@ def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 9, soften: i
     return replace(line, strength=strength, keep=keep, show=(begin, end), before=a[: len(a) - soften], after=b[soften:])
 
 
-def loop(frames: Tensor, count: int, *, overlap: int = 9) -> Timeline:
+def loop(frames: Tensor, count: int, *, overlap: int = 5) -> Timeline:
     """A clip (T, H, W, 3) and `count` new frames that lead from its end to its beginning."""
     _check_clip("frames", frames, 2)
     return replace(_gap(frames, frames, count, overlap), before=frames)

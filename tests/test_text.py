@@ -26,8 +26,9 @@ def test_case_and_outer_space_do_not_matter(tiny: Model) -> None:
     assert tiny.tokenizer.encode("  A RED circle ").ids == tiny.tokenizer.encode("a red circle").ids
 
 
-def test_long_texts_are_cut_and_keep_their_end(tiny: Model) -> None:
-    ids = tokenize(tiny.tokenizer, ["circle " * 500, "circle"], 24)
+def test_long_texts_are_cut_and_keep_their_end(tiny: Model, caplog: pytest.LogCaptureFixture) -> None:
+    ids = tokenize(tiny.tokenizer, ["circle " * 500 + "of the last word", "circle"], 24)
+    assert "cut after 23 tokens" in caplog.text and "last word" in caplog.text
     assert ids.shape == (2, 24) and ids[0, -1] == END
     assert (ids[1] == PAD).sum() > 0
 

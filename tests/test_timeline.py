@@ -101,7 +101,7 @@ def test_gaps_keep_both_clips() -> None:
 def test_softened_clips_keep_all_but_their_ends(soften: int) -> None:
     for length, new in itertools.product((9, 11), NEW):
         a, b = clip(length), clip(length, seed=1)
-        line = interpolate(a, b, new, soften=soften)
+        line = interpolate(a, b, new, overlap=9, soften=soften)
         laws(line)
         out = line.restore(made(line))
         assert len(out) == 2 * length + new
@@ -213,7 +213,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: extend(torch.rand(5, 8, 8), after=3), "a clip has \\(T, H, W, 3\\)"),
         (lambda: interpolate(clip(5), clip(5, 24, 24), 4), "clip a is 40x24 and clip b 24x24"),
         (lambda: interpolate(clip(5), clip(5), 0), "0 new frames"),
-        (lambda: interpolate(clip(5), clip(9), 4, soften=2), "clips of 5 and 9 frames choose from 0 to 1"),
+        (lambda: interpolate(clip(5), clip(9), 4, overlap=9, soften=2), "clips of 5 and 9 frames choose from 0 to 1"),
         (lambda: loop(clip(1), 4), "frames: a clip of 1 frames; this takes at least 2"),
         (lambda: edit(clip(5), 1.5), "from 0 to 1"),
         (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),
