@@ -21,7 +21,8 @@ from .cli_tasks import add_tasks
 from .layouts import LAYOUTS, convert
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
-from .video import METADATA_SUFFIXES, check_target, contact_sheet, frame_rate, read_video, write_video
+from .sheet import contact_sheet
+from .video import METADATA_SUFFIXES, check_target, frame_rate, read_video, write_video
 
 LATENTS = "sora_core/latents/1"  # format tag of files with latents
 

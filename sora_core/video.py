@@ -1,4 +1,4 @@
-"""Video, image and animation files to frames and back, and contact sheets for looking at clips.
+"""Video, image and animation files to frames and back.
 
 Frames are float32 tensors (T, H, W, 3) in 0..1, as in ComfyUI's IMAGE. Videos go through PyAV, images and animations
 through Pillow. No sound, no resizing, no colour grading here, and no choice of file names.
@@ -10,7 +10,6 @@ target and renamed when complete, so a crash leaves no half file.
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
-from PIL import Image, ImageDraw, ImageFont, ImageOps, ImageSequence, PngImagePlugin
+from PIL import Image, ImageOps, ImageSequence, PngImagePlugin
 from torch import Tensor
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")  # read through Pillow
@@ -297,7 +296,7 @@ def write_video(
     first = next(parts, None)
     if first is None:
         raise ValueError("frames: there is not a single part")
-    _check_frames(first, "frames")
+    check_frames(first, "frames")
     check_target(path, first.shape[:3], fps, lossless=lossless)
     if metadata and suffix not in METADATA_SUFFIXES:
         raise ValueError(f"{suffix} keeps no metadata here; write .mp4, .mkv or .png, or leave the metadata out")
@@ -329,7 +328,7 @@ def check_target(path: str | Path, shape: Sequence[int], fps: float | Rational, 
         raise ValueError("a .gif has 256 colours and at most 50 fps; write .webp for lossless or faster clips")
 
 
-def _check_frames(frames: Tensor, name: str) -> None:
+def check_frames(frames: Tensor, name: str) -> None:
     if not isinstance(frames, Tensor) or not frames.is_floating_point():
         kind = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
         raise ValueError(f"{name} must be a floating-point tensor in 0..1, got {kind}; divide bytes by 255")
@@ -340,7 +339,7 @@ def _check_frames(frames: Tensor, name: str) -> None:
         raise ValueError(f"{name} must lie in 0..1, got {low:.3g}..{high:.3g}; clamp or rescale them first")
 
 
-def _to_bytes(parts: Iterable[Tensor]) -> Iterator[np.ndarray]:
+def to_bytes(parts: Iterable[Tensor]) -> Iterator[np.ndarray]:
     """(H, W, 3) uint8 each, one at a time, of the parts of a clip."""
     for frame in chain.from_iterable(part.detach() for part in parts):
         yield frame.float().mul(255).round().clamp(0, 255).to(torch.uint8).contiguous().cpu().numpy()
@@ -369,7 +368,7 @@ def _replacing(path: Path, overwrite: bool) -> Iterator[Path]:
 def _write_h264(
     muxer: str, part: Path, parts: Iterable[Tensor], fps: Fraction, lossless: bool, metadata: dict[str, str]
 ) -> None:
-    images = _to_bytes(parts)
+    images = to_bytes(parts)
     first = next(images)
     options = {"fflags": "+bitexact"} | ({"movflags": "+faststart+use_metadata_tags"} if muxer == "mp4" else {})
     with av.open(str(part.absolute()), "w", format=muxer, options=options) as container:
@@ -404,7 +403,7 @@ def _write_animation(
     kind: str, tick: int, part: Path, parts: Iterable[Tensor], fps: Fraction, lossless: bool, metadata: dict[str, str]
 ) -> None:
     """`tick`: the milliseconds of which every frame's duration is a multiple."""
-    first, *rest = (Image.fromarray(image) for image in _to_bytes(parts))
+    first, *rest = (Image.fromarray(image) for image in to_bytes(parts))
     ticks = [round(place * 1000 / (fps * tick)) for place in range(len(rest) + 2)]
     durations = [(after - before) * tick for before, after in pairwise(ticks)]
     how = {"lossless": lossless, "quality": 85} if kind == "WEBP" else {}
@@ -415,7 +414,7 @@ def _write_png(part: Path, parts: Iterable[Tensor], fps: Fraction, lossless: boo
     text = PngImagePlugin.PngInfo()
     for key, value in metadata.items():
         text.add_itxt(key, value)
-    Image.fromarray(next(_to_bytes(parts))).save(part, "PNG", pnginfo=text)
+    Image.fromarray(next(to_bytes(parts))).save(part, "PNG", pnginfo=text)
 
 
 _WRITERS: dict[str, Callable[[Path, Iterable[Tensor], Fraction, bool, dict[str, str]], None]] = {
@@ -425,75 +424,3 @@ _WRITERS: dict[str, Callable[[Path, Iterable[Tensor], Fraction, bool, dict[str, 
     ".gif": partial(_write_animation, "GIF", 10),
     ".png": _write_png,
 }
-
-
-# Looking
-
-
-def contact_sheet(
-    clips: Sequence[Tensor],
-    path: str | Path | None = None,
-    labels: Sequence[str] | None = None,
-    frames_per_clip: int = 8,
-    *,
-    overwrite: bool = False,
-) -> Tensor:
-    """A picture of clips: one row each, its frames evenly spaced from the first to the last.
-
-    Args:
-        clips: each (T, H, W, 3) in 0..1, of any length and size; nothing is scaled.
-        path: a .png to write; see `write_video` for `overwrite`.
-        labels: text above each row.
-        frames_per_clip: columns; a shorter clip shows all its frames.
-
-    Returns:
-        (1, H, W, 3), float32 in 0..1.
-
-    Raises:
-        ValueError: no clips, not one label per clip, a clip of the wrong shape or range, a path that is no .png.
-    """
-    if not clips or (labels is not None and len(labels) != len(clips)):
-        raise ValueError(f"a contact sheet needs clips and one label each, got {len(clips)} and {len(labels or ())}")
-    if frames_per_clip < 1:
-        raise ValueError(f"frames_per_clip is {frames_per_clip}; it must be at least 1")
-    if path is not None and Path(path).suffix.lower() != ".png":
-        raise ValueError(f"a contact sheet is a .png, not {path}")
-    rows: list[Image.Image] = []
-    for number, clip in enumerate(clips):
-        _check_frames(clip, f"clips[{number}]")
-        chosen = torch.linspace(0, len(clip) - 1, min(frames_per_clip, len(clip))).round().long()
-        rows.append(_strip([Image.fromarray(image) for image in _to_bytes([clip[chosen.to(clip.device)]])]))
-    width = max(row.width for row in rows)
-    if labels is not None:
-        rows = [part for label, row in zip(labels, rows, strict=True) for part in (_caption(label, width), row)]
-    sheet = Image.new("RGB", (width, sum(row.height + _GAP for row in rows) - _GAP), _PAPER)
-    top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height + _GAP
-    picture = torch.from_numpy(np.array(sheet)).float().div(255)[None]  # (1, H, W, 3)
-    if path is not None:
-        write_video(path, picture, 1, overwrite=overwrite)
-    return picture
-
-
-_GAP, _PAPER, _INK = 2, (24, 24, 24), (235, 235, 235)  # pixels between pictures, and the sheet's colours
-
-
-def _strip(images: list[Image.Image]) -> Image.Image:
-    step = images[0].width + _GAP
-    strip = Image.new("RGB", (step * len(images) - _GAP, images[0].height), _PAPER)
-    for column, image in enumerate(images):
-        strip.paste(image, (column * step, 0))
-    return strip
-
-
-def _caption(text: str, width: int) -> Image.Image:
-    """`text` wrapped to `width` pixels."""
-    font = ImageFont.load_default()
-    letters = int((width - 4) / font.getlength("n"))
-    wrapped = textwrap.fill(text, max(1, letters))
-    box = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((2, 2), wrapped, font=font)
-    caption = Image.new("RGB", (width, int(box[3]) + 3), _PAPER)
-    ImageDraw.Draw(caption).multiline_text((2, 2), wrapped, fill=_INK, font=font)
-    return caption

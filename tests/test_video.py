@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sora_core.video import contact_sheet, frame_rate, read_metadata, read_video, write_video
+from sora_core.sheet import contact_sheet
+from sora_core.video import frame_rate, read_metadata, read_video, write_video
 
 NTSC_FILM = Fraction(24000, 1001)
 
@@ -261,7 +262,7 @@ def test_failed_write_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: p
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sora_core.video._to_bytes", fail)
+    monkeypatch.setattr("sora_core.video.to_bytes", fail)
     with pytest.raises(KeyboardInterrupt):
         write_video(path, noise_clip(), 24, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]

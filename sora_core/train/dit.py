@@ -23,9 +23,9 @@ from ..dit import DiT
 from ..flow import TIMESTEPS, add_noise, flow_loss, shift_for, training_levels
 from ..patches import Grid, map_to_tokens
 from ..pipeline import Pipeline
+from ..sheet import contact_sheet
 from ..text import TextEncoder, tokenize
 from ..vae import VAE
-from ..video import contact_sheet
 from ..world import Scene
 from ..world.captions import canonical, draw_caption
 from .latents import Bucket, read_bucket

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ..config import VAEConfig
 from ..pipeline import frames_to_video, psnr, video_to_frames
+from ..sheet import contact_sheet
 from ..vae import VAE
-from ..video import contact_sheet
 from ..world import render, sample_scene
 from .run import Run, Training, fit
 

@@ -1,0 +1,86 @@
+"""What goes wrong on the host: refused before it is queued where that can be, and named where not."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from prompts import assert_it_still_works, by_class
+from safetensors.torch import save_file
+
+
+@pytest.mark.parametrize(
+    ("node", "values", "words"),
+    [
+        (
+            "SoraEmptyVideo",
+            {"width": 130},
+            "width 130: sides are multiples of 16 from 16 to 8192",
+        ),
+        (
+            "SoraEmptyVideo",
+            {"height": 8},
+            "pixels; the nearest is 16",
+        ),
+        ("SoraEmptyVideo", {"frames": 18}, "18 frames: a clip has 4n + 1 frames, from 1 to 16381; the nearest is 17"),
+        ("SoraEmptyVideo", {"width": 9000}, "the nearest is 8192"),
+        ("SoraLoadModel", {"checkpoint": "gone.safetensors"}, "gone.safetensors"),
+        ("SoraSampler", {"steps": 0}, "steps"),
+        ("SoraSampler", {"solver": "magic"}, "magic"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_it_is_queued(
+    server: Any, api: Any, node: str, values: dict[str, Any], words: str
+) -> None:
+    prompt = api("text_to_video")
+    target = by_class(prompt, node)[0]
+    prompt[target]["inputs"] |= values
+    status, answer = server.post("/prompt", {"prompt": prompt, "client_id": server.client})
+    assert status == 400
+    assert words in json.dumps(answer["node_errors"][target]["errors"])
+
+
+def test_a_foreign_checkpoint_is_named(server: Any, api: Any) -> None:
+    folder = server.base / "models" / "sora"
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, folder / "sd.safetensors")
+    whole = (Path(__file__).parents[2] / "sora_core" / "weights" / "sora-mini.safetensors").read_bytes()
+    (folder / "half.safetensors").write_bytes(whole[: len(whole) // 2])
+    (folder / "old.ckpt").write_bytes(struct.pack("<Q", 0))
+    options = server.get("/object_info/SoraLoadModel")["SoraLoadModel"]["input"]["required"]["checkpoint"]
+    listed = options[0] if isinstance(options[0], list) else options[1]["options"]
+    assert listed == ["sora-mini (bundled)", "half.safetensors", "sd.safetensors"]
+    for name, words in (("sd.safetensors", "Stable Diffusion"), ("half.safetensors", "truncated")):
+        prompt = api("text_to_image")
+        loader = by_class(prompt, "SoraLoadModel")[0]
+        prompt[loader]["inputs"]["checkpoint"] = name
+        outcome = server.run(prompt)
+        assert outcome.error is not None and outcome.error["node_id"] == loader
+        assert words in outcome.error["exception_message"]
+    assert_it_still_works(server, api)
+
+
+def test_a_mask_of_another_shape_is_named(server: Any, api: Any) -> None:
+    prompt = api("text_to_video")
+    sampler, empty = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraEmptyVideo")[0]
+    prompt["mask"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 128, "height": 128}}
+    prompt["set"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": [empty, 0], "mask": ["mask", 0]}}
+    prompt[sampler]["inputs"]["latent"] = ["set", 0]
+    outcome = server.run(prompt)
+    assert outcome.error is not None and outcome.error["node_id"] == sampler
+    assert "Sora Patch Strength" in outcome.error["exception_message"]
+    assert_it_still_works(server, api)
+
+
+def test_a_clip_that_does_not_fit_is_named(server: Any, api: Any) -> None:
+    prompt = api("vae_roundtrip")
+    encode, clip = by_class(prompt, "SoraVAEEncode")[0], by_class(prompt, "SoraWorldClip")[0]
+    prompt["cut"] = {"class_type": "ImageFromBatch", "inputs": {"image": [clip, 0], "batch_index": 0, "length": 16}}
+    prompt[encode]["inputs"]["images"] = ["cut", 0]
+    outcome = server.run(prompt)
+    assert outcome.error is not None and outcome.error["node_id"] == encode
+    assert "16 frames" in outcome.error["exception_message"] and "use 13 or 17" in outcome.error["exception_message"]
+    assert_it_still_works(server, api)
