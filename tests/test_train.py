@@ -16,7 +16,7 @@ from sora_core.config import PRESETS
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.text import tokenize, train_tokenizer
 from sora_core.train import fast
-from sora_core.train.dit import DiTTraining, Trainee, draw_strengths, train_dit, validation_loss, with_another
+from sora_core.train.dit import DiTTraining, Trainee, draw_gap, draw_strengths, train_dit, validation_loss, with_another
 from sora_core.train.latents import Bucket, fill_bucket, read_bucket
 from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.run import Run, Training, clip_gradients, learning_rate
@@ -200,6 +200,16 @@ def test_strength_maps_keep_something_and_make_something() -> None:
         assert np.mean([float(m.min()) == 0 for m in maps]) > 0.9
         folded = [m.unfold(1, 2, 2).unfold(2, 2, 2) for m in maps]
         assert all((f.amax((-1, -2)) == f.amin((-1, -2))).all() for f in folded)  # whole patches
+
+
+def test_gaps_keep_both_ends_whole() -> None:
+    rng = np.random.default_rng(0)
+    for shape in [(3, 4, 4), (5, 8, 8), (9, 16, 8)]:
+        maps = [draw_gap(rng, shape) for _ in range(200)]
+        assert all(not m[0].any() and not m[-1].any() and m.any() for m in maps)
+        assert all(m.amax((1, 2)).diff().abs().sum() == 2 for m in maps)  # one gap
+        assert max(float(m.mean()) for m in maps) <= 0.8
+        assert len({tuple(m[:, 0, 0].tolist()) for m in maps}) >= min(2, shape[0] - 2)
 
 
 def test_muon_steps_are_orthogonal_and_as_large_as_adams(generator: torch.Generator) -> None:

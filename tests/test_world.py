@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from sora_core.world import (
     held_out_combination,
     is_held_out,
     mask,
+    one_thing,
     render,
     sample_scene,
     scene_of,
@@ -317,3 +319,28 @@ def test_the_wall_analysis_notices_a_change(rng):
     frames = render(red, 17, 64, 64)
     frames[9:] = render(Scene((blue.things[0],), "sky", wall=True), 17, 64, 64)[9:]
     assert not analyse_wall(frames).same
+
+
+def test_a_thing_that_turns_into_another_begins_as_the_one_and_ends_as_the_other() -> None:
+    rng = np.random.default_rng(0)
+    alike = 0
+    for _ in range(40):
+        scene = sample_scene(rng, split="turning")
+        assert scene.then is not None and Scene.from_dict(json.loads(json.dumps(scene.to_dict()))) == scene
+        assert not is_held_out(scene) and not is_held_out(scene.then)
+        frames = render(scene, 17, 128, 128)
+        for one, ends in ((replace(scene, then=None), slice(0, 5)), (scene.then, slice(13, 17))):
+            assert (frames[ends] - render(one, 17, 128, 128)[ends]).abs().max() < 0.02
+        alike += scene.things[0].shape == scene.then.things[0].shape
+        steps = frames.diff(dim=0).abs().mean((1, 2, 3))
+        assert steps.max() < 8 * steps[4:13].mean()  # there is no cut
+        assert min(one_thing(frame) for frame in frames) > 0.9
+    assert 10 < alike < 35
+
+
+def test_captions_of_a_turn_are_those_of_its_ends() -> None:
+    rng = np.random.default_rng(1)
+    scene = sample_scene(rng, split="turning")
+    assert scene.then is not None
+    drawn = {draw_caption(scene, rng) for _ in range(60)}
+    assert {canonical(replace(scene, then=None)), canonical(scene.then)} < drawn

@@ -182,7 +182,7 @@ OPTIONS: dict[str, dict] = {
     "bf16": {"action": "store_true", "help": "multiply in bfloat16; faster on CPUs with AVX512-BF16 or AMX"},
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
     "clips": {"type": int, "required": True, "help": "how many at least"},
-    "split": {"default": "train", "choices": ["train", "plain", "held_out"], "help": "which scenes"},
+    "split": {"default": "train", "choices": ["train", "plain", "turning", "held_out"], "help": "which scenes"},
     "defaults": {"default": "{}", "help": "settings of SamplingDefaults, as JSON"},
     "provenance": {"type": Path, "help": "JSON file with how the model was made"},
     "scores": {"type": Path, "help": "JSON file written by `evaluate --out`"},

@@ -86,14 +86,27 @@ def draw_strengths(rng: np.random.Generator, shape: tuple[int, int, int]) -> Ten
     return made
 
 
+def draw_gap(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
+    """A strength map (T, H, W) that keeps both ends and makes what lies between, at most four fifths."""
+    frames = shape[0]
+    made = torch.zeros(shape)
+    begin = int(rng.integers(max(1, frames // 5), max(2, frames * 2 // 5 + 1)))
+    made[begin : max(begin + 1, frames - int(rng.integers(1, max(2, frames // 5 + 1))))] = 1
+    return made
+
+
 def draw_level_map(
     rng: np.random.Generator,
     generator: torch.Generator,
     training: DiTTraining,
     shape: tuple[int, int, int],
     shift: float,
+    turning: bool = False,
 ) -> Tensor:
-    """Level (1, T, H, W) of every latent of one sample."""
+    """Level (1, T, H, W) of every latent of one sample. turning: the scene turns into another, which its caption does
+    not tell, so both ends are kept."""
+    if turning:
+        return training_levels(1, generator, shift).view(1, 1, 1, 1) * draw_gap(rng, shape)
     kind = rng.random()
     if kind < training.independent:
         return training_levels(shape[0], generator, shift).view(1, -1, 1, 1).expand(1, *shape)
@@ -211,7 +224,8 @@ def _draw_batch(
     rows = rng.integers(len(latents), size=max(1, round(training.tokens / length)))
     x0 = latents[torch.from_numpy(rows)].float()
     noise = torch.randn(x0.shape, generator=generator)
-    level = torch.stack([draw_level_map(rng, generator, training, shape, shift) for _ in rows])
+    turning = [scenes[row].then is not None for row in rows]
+    level = torch.stack([draw_level_map(rng, generator, training, shape, shift, turns) for turns in turning])
     return x0, noise, level, [draw_caption(scenes[row], rng) for row in rows]
 
 

@@ -143,7 +143,10 @@ def canonical(scene: Scene) -> str:
 
 
 def draw_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A training caption: 50% canonical, 20% paraphrase, 10% short, 10% rich and 10% empty."""
+    """A training caption: 50% canonical, 20% paraphrase, 10% short, 10% rich and 10% empty. A scene that turns into
+    another is described as the one or as the other: a transition goes from text to text."""
+    if scene.then is not None and rng.random() < 0.5:
+        scene = scene.then
     roll = rng.random()
     if roll < 0.5:
         return canonical(scene)

@@ -18,6 +18,7 @@ from .scene import (
     COLOURS,
     HORIZONS,
     SCENES,
+    TURN,
     WALL_COLOUR,
     WALL_HALF_WIDTH,
     Scene,
@@ -37,6 +38,8 @@ _BLOCK_SAMPLES = 4  # samples a block averages, per side
 
 def render(scene: Scene, num_frames: int, height: int, width: int) -> torch.Tensor:
     """Draw a clip: (T, H, W, 3) float32 sRGB in 0..1."""
+    if scene.then is not None:
+        return torch.from_numpy(_draw_turning(scene, scene.then, num_frames, height, width, extents(width / height)))
     if scene.style != "pixel":
         return torch.from_numpy(_draw(scene, num_frames, height, width, extents(width / height)))
     rows, columns = _blocks(height, width)
@@ -79,6 +82,32 @@ def _draw(scene: Scene, num_frames: int, height: int, width: int, half: tuple[fl
         hidden = alpha[:, 0] > 0
         frames[:, :, hidden] += alpha[hidden] * (np.asarray(WALL_COLOUR, np.float32) - frames[:, :, hidden])
     return frames
+
+
+def _draw_turning(
+    scene: Scene, then: Scene, num_frames: int, height: int, width: int, half: tuple[float, float]
+) -> np.ndarray:
+    """One thing all along: its place, size, angle, outline and colours go from the first's to the second's."""
+    u = clip_times(num_frames)
+    share = np.clip((u - TURN[0]) / (TURN[1] - TURN[0]), 0, 1)
+    share = (share * share * (3 - 2 * share)).astype(np.float32)
+    a, b = scene.things[0], then.things[0]
+    ways = zip(trajectory(a, u), trajectory(b, u), strict=True)
+    x, y, radius, angle = ((one + share * (other - one))[:, None, None] for one, other in ways)
+    pixel = 2 * min(half[0] / width, half[1] / height)
+    px = (_centres(width, half[0])[None, None] - x) / radius  # T 1 W
+    py = (_centres(height, half[1])[None, :, None] - y) / radius  # T H 1
+    px, py = np.cos(angle) * px + np.sin(angle) * py, np.cos(angle) * py - np.sin(angle) * px
+    share = share[:, None, None]
+    distance = (_SDF[a.shape](px, py) * (1 - share) + _SDF[b.shape](px, py) * share) * radius
+    colour, under = (
+        one + share[..., None] * (np.asarray(other, np.float32) - one)
+        for one, other in (
+            (np.asarray(COLOURS[a.colour], np.float32), COLOURS[b.colour]),
+            (np.asarray(BACKGROUNDS[scene.background], np.float32), BACKGROUNDS[then.background]),
+        )
+    )
+    return (under + _coverage(distance, pixel)[..., None] * (colour - under)).astype(np.float32)
 
 
 def _paint(under: np.ndarray, distance: np.ndarray, pixel: float, colour: np.ndarray, style: str) -> np.ndarray:

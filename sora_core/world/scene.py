@@ -6,7 +6,7 @@ depend on the number of frames or the size in pixels; only its placement is chos
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -57,10 +57,13 @@ WALL_HALF_WIDTH = 0.2
 FLOOR = 0.8  # where a bouncing thing's lowest point lands
 REBOUND = 0.8
 MIN_CONTRAST = 0.25  # least RGB distance of a thing from its background
+TURN = (0.25, 0.8)  # times between which one thing turns into another
 
 DIRECTIONS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1), "moves down": (0, 1)}
 WITH_SPEED = (*DIRECTIONS, "spins")  # motions that take "slowly" and "quickly"
 SPINNABLE = tuple(s for s in SHAPES if s not in ("circle", "ring"))
+
+SPLITS = ("train", "plain", "turning", "held_out", "any")
 
 _ALL_BACKGROUNDS = (*BACKGROUNDS, *SCENES)
 _STYLE_WEIGHTS = (0.64, 0.12, 0.12, 0.12)
@@ -95,21 +98,25 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip's content. `layout` is "single", "beside" (left thing first) or "stacked" (upper thing first)."""
+    """A clip's content. `layout` is "single", "beside" (left thing first) or "stacked" (upper thing first). `then`:
+    what a single plain thing on a plain background turns into, another such scene."""
 
     things: tuple[Thing, ...]
     background: str
     style: str = "plain"
     wall: bool = False
     layout: str = "single"
+    then: "Scene | None" = None
 
     def to_dict(self) -> dict:
         """Plain, JSON-ready dict; `from_dict` is its inverse."""
-        return {**asdict(self), "things": [asdict(thing) for thing in self.things]}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict) -> "Scene":
-        return cls(**{**data, "things": tuple(Thing(**thing) for thing in data["things"])})
+        then = data.get("then")
+        things = tuple(Thing(**thing) for thing in data["things"])
+        return cls(**{**data, "things": things, "then": None if then is None else cls.from_dict(then)})
 
 
 @dataclass(frozen=True)
@@ -218,11 +225,13 @@ def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "tr
     """Draw a scene for frames of aspect ratio width / height.
 
     split: "train" (70% one object, 20% two, 10% behind the wall, never a held-out combination), "plain" (of these, one
-    object in the plain style on a plain background: where training begins), "any" (also held-out combinations) or
-    "held_out" (one object of a held-out combination).
+    object in the plain style on a plain background: where training begins), "turning" (one such scene that turns into
+    another: for transitions), "any" (also held-out combinations) or "held_out" (one object of a held-out combination).
     """
-    if split not in ("train", "plain", "held_out", "any"):
-        raise ValueError(f"split must be train, plain, held_out or any, got {split!r}")
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
+    if split == "turning":
+        return _sample_turning(rng, aspect)
     kind = 0.0 if split in ("plain", "held_out") else rng.random()
     background = _pick(rng, tuple(BACKGROUNDS) if split == "plain" else _ALL_BACKGROUNDS)
     style = "plain" if split == "plain" else _pick(rng, STYLES, _STYLE_WEIGHTS)
@@ -233,6 +242,23 @@ def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "tr
     thing = _sample_attributes(rng, split, background, style, wall=wall)
     thing = (_place_behind_wall if wall else _place)(thing, _Box(0, 0, half_width, half_height), rng)
     return Scene((thing,), background, style, wall)
+
+
+def _sample_turning(rng: np.random.Generator, aspect: float) -> Scene:
+    """Half of the time the thing stays what it is and only goes elsewhere; mostly the background stays."""
+    first, then = (sample_scene(rng, aspect, "plain") for _ in range(2))
+    same_thing, same_background = rng.random() < 0.5, rng.random() < 0.7
+    while True:
+        thing = then.things[0]
+        if same_thing:
+            look = first.things[0]
+            thing = replace(thing, shape=look.shape, colour=look.colour, size=look.size)
+            thing = _place(thing, _Box(0, 0, *extents(aspect)), rng)
+        background = first.background if same_background else then.background
+        spins = thing.motion != "spins" or thing.shape in SPINNABLE
+        if spins and is_visible(thing.colour, background) and not _held_out(thing):
+            return replace(first, then=replace(then, things=(thing,), background=background))
+        then = sample_scene(rng, aspect, "plain")
 
 
 def _sample_two(rng: np.random.Generator, aspect: float, split: str, background: str, style: str) -> Scene:
