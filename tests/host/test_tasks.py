@@ -39,6 +39,18 @@ def frames_of(server: Any, prompt: dict[str, Any], nodes: list[str], folder: Pat
     ]
 
 
+def given_in(name: str, first: Tensor, last: Tensor) -> tuple[int, list[tuple[int, Tensor]]]:
+    """Length of a shipped task's clip, and the given frames in it with their places."""
+    return {
+        "extend": (25, [(0, first)]),
+        "extend_backward": (25, [(8, first)]),
+        "transition": (42, [(0, first), (25, last)]),
+        "loop": (25, [(0, first)]),
+        "keyframes": (17, [(0, first[:1]), (16, first[16:])]),
+        "sdedit": (17, []),
+    }[name]
+
+
 @pytest.mark.parametrize("foreign", [False, True], ids=["sora-mini", "wan"])
 @pytest.mark.parametrize("name", TASKS)
 def test_given_frames_come_back_bit_for_bit(server: Any, api: Any, tmp_path: Path, name: str, foreign: bool) -> None:
@@ -49,14 +61,7 @@ def test_given_frames_come_back_bit_for_bit(server: Any, api: Any, tmp_path: Pat
         prompt[sampler]["inputs"]["positive"] = ["wan", 1]
     made, *sources = frames_of(server, quick(prompt), [decode, *clips], tmp_path)
     first = sources[0]
-    length, places = {
-        "extend": (25, [(0, first)]),
-        "extend_backward": (25, [(8, first)]),
-        "transition": (42, [(0, first), (25, sources[-1])]),
-        "loop": (25, [(0, first)]),
-        "keyframes": (17, [(0, first[:1]), (16, first[16:])]),
-        "sdedit": (17, []),
-    }[name]
+    length, places = given_in(name, first, sources[-1])
     assert made.shape == (length, 128, 128, 3)
     for at, frames in places:
         assert torch.equal(made[at : at + len(frames)], frames)

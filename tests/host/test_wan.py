@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from prompts import assert_it_still_works, by_class, saved, wan
 from safetensors.torch import save_file
-from test_tasks import frames_of
+from test_tasks import TASKS, frames_of, given_in
 from torch import Tensor, nn
 
 from sora_core.config import PRESETS, DiTConfig
@@ -221,13 +221,37 @@ def test_the_vae_is_the_host_s(server: Any, weights: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("per_token", [False, True])
-def test_tasks_run_on_public_weights(server: Any, api: Any, weights: Path, tmp_path: Path, per_token: bool) -> None:
-    prompt, sampler = wan(api, "extend")
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_run_on_public_weights(
+    server: Any, api: Any, weights: Path, tmp_path: Path, name: str, per_token: bool
+) -> None:
+    prompt, sampler = wan(api, name)
     prompt["public"] = {"class_type": "SoraLoadDiT", "inputs": {"weights": "high.safetensors", "per_token": per_token}}
     prompt[sampler]["inputs"] |= {"model": ["public", 0], "steps": 2}
-    decode, clip = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraWorldClip")[0]
-    made, source = frames_of(server, prompt, [decode, clip], tmp_path)
-    assert torch.equal(made[: len(source)], source) and float(made[len(source) :].std()) > 0.01
+    for ramp in by_class(prompt, "SoraPromptRamp"):
+        prompt[ramp]["inputs"] |= {"first": ["wan", 1], "second": ["wan", 2]}
+        prompt[sampler]["inputs"]["positive"] = [ramp, 0]
+    decode, clips = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraWorldClip")
+    made, *sources = frames_of(server, prompt, [decode, *clips], tmp_path)
+    length, places = given_in(name, sources[0], sources[-1])
+    assert len(made) == length and float(made.std()) > 0.01
+    for at, frames in places:
+        assert torch.equal(made[at : at + len(frames)], frames)
+
+
+def test_long_videos_run_on_public_weights(server: Any, api: Any, weights: Path, tmp_path: Path) -> None:
+    prompt = api("long_video") | {
+        "model": loaders("high")["ours"],
+        "text": {"class_type": "CLIPLoader", "inputs": {"clip_name": "umt5.safetensors", "type": "wan"}},
+        "vae": {"class_type": "SoraLoadVAE", "inputs": {"weights": "wan.safetensors"}},
+    }
+    (node,) = by_class(prompt, "SoraLongVideo")
+    prompt[node]["inputs"] |= {
+        "model": ["model", 0], "clip": ["text", 0], "vae": ["vae", 0], "prompts": "0:00 a cat\n0:01 a beach",
+        "frames": 20, "window": 13, "overlap": 1, "width": 48, "height": 32, "steps": 1,
+    }  # fmt: skip
+    (made,) = frames_of(server, prompt, [node], tmp_path)
+    assert made.shape == (20, 32, 48, 3) and float(made.std()) > 0.01
 
 
 @pytest.mark.parametrize("name", ["wan_text_to_video", "wan_image_to_video", "wan_extend"])
