@@ -277,7 +277,10 @@ def test_the_whole_graph_runs(server: Any, api: Any, weights: Path, tmp_path: Pa
     for node in prompt.values():
         node["inputs"] |= smaller.get(node["class_type"], {})
     (save,) = by_class(prompt, "SaveVideo")
-    video = read_video(saved(server, server.run(prompt), save, tmp_path))
+    outcome = server.run(prompt)
+    shown = [event["data"]["node"] for event in outcome.events if event["type"] == "sora.preview"]
+    assert set(shown) == set(by_class(prompt, "SoraSampler"))  # the clip shows, moving, while it is made
+    video = read_video(saved(server, outcome, save, tmp_path))
     assert video.frames.shape == (13 if name == "wan_extend" else 9, 32, 64, 3)
     other = json.loads(json.dumps(prompt))
     other[by_class(other, "CLIPTextEncode")[0]]["inputs"]["text"] = "a wave"
