@@ -30,7 +30,7 @@ class SoraInterpolate(io.ComfyNode):
                 io.Int.Input(
                     "soften", default=0, min=0, max=1020, optional=True,
                     tooltip="Frames at the end of A and at the beginning of B that may change too, the more the nearer "
-                    "they are to the gap; at most overlap - 4. 0 keeps both clips bit for bit.",
+                    "they are to the gap; up to 4 with overlap 9. 0 keeps both clips bit for bit.",
                 ),
             ],
             outputs=[io.Latent.Output(tooltip=OUTPUT)],

@@ -175,6 +175,8 @@ class DiT(nn.Module):
     operations: where Linear, Conv3d, LayerNorm and RMSNorm come from; a host passes its own to cast and offload.
     """
 
+    reads_longer = False  # texts of more tokens than it was trained on, which attention takes as they are
+
     def __init__(
         self,
         cfg: DiTConfig,
@@ -224,9 +226,9 @@ class DiT(nn.Module):
         """
         if context.ndim != 3 or context.shape[2] != self.config.text_dim:
             raise ValueError(f"text of shape {tuple(context.shape)}: this model reads (B, S, {self.config.text_dim})")
-        if context.shape[1] > self.config.text_len:
+        if context.shape[1] > self.config.text_len and not self.reads_longer:
             raise ValueError(f"text of {context.shape[1]} tokens: this model reads at most {self.config.text_len}")
-        context = F.pad(context, (0, 0, 0, self.config.text_len - context.shape[1]))
+        context = F.pad(context, (0, 0, 0, max(0, self.config.text_len - context.shape[1])))
         context = self.text_embedding(context)  # B S D
         pairs = [block.cross_attn.key_value(context) for block in self.blocks]
         return TextKV(tuple(k.contiguous() for k, _ in pairs), tuple(v.contiguous() for _, v in pairs))

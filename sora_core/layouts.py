@@ -7,6 +7,7 @@ Sources of the names: github.com/Wan-Video/Wan2.1 and Wan2.2, github.com/hugging
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,10 @@ from .vae import VAE
 LAYOUTS = ("wan", "diffusers")
 HEAD = 128  # width of a head in every Wan model; weights do not tell
 TEXT_LEN = 512
+DEPTHS = {1536: 30, 3072: 30, 5120: 40}  # blocks of the public models of a width
+DIT_MARKS = {"wan": "blocks.0.self_attn.norm_q.weight", "diffusers": "blocks.0.attn1.norm_q.weight"}
+VAE_MARKS = {"wan": "decoder.head.0.gamma", "diffusers": "decoder.norm_out.gamma"}  # other VAEs have no gamma there
+KINDS = {"F32", "F16", "BF16", "F64", "F8_E4M3", "F8_E5M2"}  # of safetensors
 
 _DIT = {  # ours and Wan's, diffusers'
     "text_embedding.0": "condition_embedder.text_embedder.linear_1",
@@ -67,10 +72,7 @@ def read_dit(tensors: TensorFile) -> tuple[DiTConfig, dict[str, str]]:
 
     Raises ValueError that says what the file holds instead, or names a missing, surplus or misshapen weight.
     """
-    prefix, layout = _find(
-        tensors, {"wan": "blocks.0.self_attn.norm_q.weight", "diffusers": "blocks.0.attn1.norm_q.weight"},
-        "a Wan transformer",
-    )  # fmt: skip
+    prefix, layout = _find(tensors, DIT_MARKS, "a Wan transformer")
     for part, kind in (("img_emb", "image-to-video"), ("image_embedder", "image-to-video"), ("vace", "VACE"),
                        ("face_adapter", "animation"), ("casual_audio_encoder", "sound-to-video")):  # fmt: skip
         if any(part in key for key in tensors):
@@ -104,9 +106,17 @@ def read_dit(tensors: TensorFile) -> tuple[DiTConfig, dict[str, str]]:
         text_len=TEXT_LEN,
         freq_dim=shape("time_embedding.0.weight")[1],
     )
+    if config.out_dim != in_dim:
+        raise ValueError(
+            f"{tensors.path.name} takes {in_dim} channels and makes {config.out_dim}: a variant not known here"
+        )
+    if config.layers < DEPTHS.get(dim, 0):
+        logging.getLogger(__name__).warning(
+            "%s has %d blocks; the public Wan of this width has %d", tensors.path.name, config.layers, DEPTHS[dim]
+        )
     names = {ours: prefix + theirs for ours, theirs in dit_names(config, layout).items()}
     with torch.device("meta"):
-        _check(tensors, names, DiT(config))
+        _check(tensors, names, DiT(config), prefix)
     return config, names
 
 
@@ -179,7 +189,7 @@ def _level_place(side: str, level: int, block: int | None, blocks: int, layout: 
 def read_vae(tensors: TensorFile) -> tuple[VAEConfig, dict[str, str]]:
     """As `read_dit`, for a VAE. Its statistics are 0 and 1: latents are handed out as the public VAEs do, and a host's
     latent format brings them to unit variance."""
-    prefix, layout = _find(tensors, {"wan": "encoder.conv1.weight", "diffusers": "encoder.conv_in.weight"}, "a Wan VAE")
+    prefix, layout = _find(tensors, VAE_MARKS, "a Wan VAE")
 
     def shape(key: str) -> tuple[int, ...]:
         name = prefix + key
@@ -209,7 +219,7 @@ def read_vae(tensors: TensorFile) -> tuple[VAEConfig, dict[str, str]]:
     )
     names = {ours: prefix + theirs for ours, theirs in vae_names(config, layout).items()}
     with torch.device("meta"):
-        _check(tensors, names, VAE(config))
+        _check(tensors, names, VAE(config), prefix)
     return config, names
 
 
@@ -240,6 +250,10 @@ def _filled(network: Any, tensors: TensorFile, names: Mapping[str, str], dtype: 
     return network.eval().requires_grad_(False)
 
 
+def _has(tensors: TensorFile, marks: Mapping[str, str]) -> bool:
+    return any(key == mark or key.endswith("." + mark) for key in tensors for mark in marks.values())
+
+
 def _find(tensors: TensorFile, marks: dict[str, str], wanted: str) -> tuple[str, str]:
     """Prefix and layout of the network that has one of the marks."""
     for layout, mark in marks.items():
@@ -249,16 +263,17 @@ def _find(tensors: TensorFile, marks: dict[str, str], wanted: str) -> tuple[str,
     raise ValueError(f"{tensors.path.name} is not {wanted}: {describe(tensors.metadata, tensors)}")
 
 
-def _check(tensors: TensorFile, names: Mapping[str, str], network: nn.Module) -> None:
-    """Raises ValueError that names the first weight that is missing, surplus or of another shape."""
+def _check(tensors: TensorFile, names: Mapping[str, str], network: nn.Module, prefix: str) -> None:
+    """Raises ValueError that names the first weight that is missing, surplus or of another shape or kind."""
     found, wanted = set(tensors), set(names.values())
     if missing := sorted(wanted - found):
         raise ValueError(f"{tensors.path.name} lacks {len(missing)} weights, the first is {missing[0]}; get it again")
-    prefix = next(iter(names.values())).removesuffix(next(iter(names)))
     surplus = sorted(key for key in found - wanted if key.startswith(prefix))
     if surplus:
         raise ValueError(f"{tensors.path.name} has {len(surplus)} weights too many, the first is {surplus[0]}")
     for key, value in network.state_dict().items():
+        if (kind := tensors.kind(names[key])) not in KINDS:
+            raise ValueError(f"{tensors.path.name} holds weights of {kind}; get one of 16 or 32 bits, or of scaled fp8")
         shape = tensors.shape(names[key])
         if torch.Size(shape).numel() != value.numel() or tuple(shape[: value.ndim]) != tuple(value.shape):
             wanted_shape = tuple(value.shape)
@@ -274,13 +289,16 @@ def convert(source: Path | str, out: Path | str, layout: str, dtype: torch.dtype
     dtype: float8_e4m3fn keeps matrices of blocks in eight bits, each with a scale (ComfyUI's scaled fp8), and the rest
     in bfloat16. Raises ValueError where the source is neither.
     """
-    tensors = TensorFile(source)
+    tensors = TensorFile(source, pickles=True)
     if layout not in LAYOUTS:
         raise ValueError(f"layout {layout!r} is not known; use one of {', '.join(LAYOUTS)}")
-    if any(key.endswith(("blocks.0.self_attn.norm_q.weight", "blocks.0.attn1.norm_q.weight")) for key in tensors):
+    if _has(tensors, DIT_MARKS):
         config, names = read_dit(tensors)
         targets, kind = dit_names(config, layout), f"transformer of {config.layers} blocks, {config.dim} wide"
     else:
+        if not _has(tensors, VAE_MARKS):
+            seen = describe(tensors.metadata, tensors)
+            raise ValueError(f"{tensors.path.name} is neither a Wan transformer nor a Wan VAE: {seen}")
         vae_config, names = read_vae(tensors)
         targets, kind = vae_names(vae_config, layout), f"VAE of {vae_config.z_dim} channels"
     small = torch.bfloat16 if dtype in EIGHT_BITS else dtype

@@ -134,10 +134,7 @@ def solve(
 ) -> Progress:
     """Run a solver from pure noise x, or go on with a run, to the end or until it has done `stop` steps. A run that was
     stopped and goes on ends as one that was not, bit for bit."""
-    done = 0 if progress is None else progress.steps
-    last = len(sigmas) - 1 if stop is None else stop
-    if not done < last < len(sigmas):
-        raise ValueError(f"stop after step {last}: this run has done {done} of {len(sigmas) - 1}")
+    done, last = _span(sigmas, stop, progress)
     denoised = x
 
     def watch(info: dict[str, Any]) -> None:
@@ -153,6 +150,15 @@ def solve(
             options["before"] = sigmas[done - 1], progress.denoised
     x = SAMPLERS[solver](model, x, sigmas[done : last + 1], extra_args, watch, disable, **options)
     return Progress(x, denoised, last)
+
+
+def _span(sigmas: Tensor, stop: int | None, progress: Progress | None) -> tuple[int, int]:
+    """Steps that are done, and those that will be. Raises ValueError where there are none between."""
+    done = 0 if progress is None else progress.steps
+    last = len(sigmas) - 1 if stop is None else stop
+    if not done < last < len(sigmas):
+        raise ValueError(f"stop after step {last}: this run has done {done} of {len(sigmas) - 1}")
+    return done, last
 
 
 def solve_again(
@@ -174,13 +180,12 @@ def solve_again(
 
     draw(n): noise like x, of its own for every n.
     """
-    last = len(sigmas) - 1 if stop is None else stop
-    for step in trange(0 if progress is None else progress.steps, last, disable=disable):
+    for step in trange(*_span(sigmas, stop, progress), disable=disable):
         sigma, after = float(sigmas[step]), float(sigmas[step + 1])
         denoised = x if progress is None else progress.denoised
         for number in range(passes + 1 if sigma < 1 else 1):
             if number:
-                again = noise_again(progress.x, draw(step * passes + number), after, sigma)
+                again = noise_again(progress.x.to(x), draw(step * passes + number).to(x), after, sigma)
                 progress = Progress(again, denoised, step)
             progress = solve(
                 solver, model, x, sigmas, extra_args, callback, True, stop=step + 1, progress=progress

@@ -6,6 +6,7 @@ bits (ComfyUI's `scale_weight`, or `weight_scale`) come back in their own size.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -27,10 +28,52 @@ CODES = {
 }  # fmt: skip
 
 
-def open_safetensors(path: Path) -> Any:
-    """`safe_open`, with errors that say what the file is instead."""
-    if path.suffix in PICKLES:
-        raise ValueError(f"{path.name} is a pickle, which can run code when opened; convert it to .safetensors")
+SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
+
+
+class _Pickle:
+    """The tensors of a pickle behind safetensors' calls; read without running code, and mapped."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # of the unpickler, the archive or the system
+            raise ValueError(f"{path.name} cannot be read as a pickle of weights alone: {error}") from None
+        found = found.get("state_dict", found) if isinstance(found, dict) else {}
+        self._state = {key: value for key, value in found.items() if isinstance(value, Tensor)}
+
+    def keys(self) -> Iterable[str]:
+        return self._state.keys()
+
+    def metadata(self) -> dict[str, str]:
+        return {}
+
+    def get_tensor(self, key: str) -> Tensor:
+        return self._state[key]
+
+    def get_slice(self, key: str) -> _Pickle._Slice:
+        return _Pickle._Slice(self._state[key])
+
+    class _Slice:
+        def __init__(self, tensor: Tensor) -> None:
+            self._tensor = tensor
+
+        def get_shape(self) -> list[int]:
+            return list(self._tensor.shape)
+
+        def get_dtype(self) -> str:
+            return CODES.get(self._tensor.dtype, str(self._tensor.dtype))
+
+
+def open_safetensors(path: Path, pickles: bool = False) -> Any:
+    """`safe_open`, with errors that say what the file is instead. pickles: these are opened too."""
+    if path.suffix.lower() in PICKLES and path.is_file():
+        if pickles:
+            return _Pickle(path)
+        raise ValueError(
+            f"{path.name} is a pickle, not safetensors: `python -m sora_core convert {path.name} --out "
+            f"{path.stem}.safetensors` makes one, without running code that may be in it"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give the path of a .safetensors file")
     try:
@@ -45,14 +88,14 @@ def open_safetensors(path: Path) -> Any:
 MARKS = (  # how a key ends or begins, or what it contains, and what such a file is
     (r"lora_|\.lora", "it is a LoRA; load it with a LoRA loader on top of a model"),
     (
-        r"^model\.diffusion_model\.input_blocks",
+        r"^(model\.diffusion_model\.input_blocks|first_stage_model\.|cond_stage_model\.)",
         "it is a Stable Diffusion checkpoint, an image model of another architecture",
     ),
-    (r"(self_attn|attn1)\.norm_q\.weight$", "it is a bare transformer of the Wan family; load it with Sora Load DiT"),
+    (r"(self_attn|attn1)\.norm_q\.weight$", "it is a transformer of the Wan family; Sora Load DiT takes a whole one"),
     (r"encoder\.block\.0\.layer", "it is a T5 text encoder; load it with CLIPLoader"),
     (
         r"^(first_stage_model\.)?(encoder|decoder)\.",
-        "it is a VAE; load it with Sora Load VAE, if it is of the Wan family",
+        "it is a VAE; Sora Load VAE takes one of the Wan family",
     ),
 )
 
@@ -71,9 +114,9 @@ def describe(metadata: dict[str, str], keys: Iterable[str]) -> str:
 class TensorFile:
     """Tensors by name, from one file or many; nothing is read before it is asked for."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, pickles: bool = False) -> None:
         self.path = Path(path)
-        self._files = [open_safetensors(part) for part in _parts(self.path)]
+        self._files = [open_safetensors(part, pickles) for part in _parts(self.path)]
         self._owner: dict[str, Any] = {}
         self._scales: dict[str, str] = {}
         for file in self._files:
@@ -97,6 +140,10 @@ class TensorFile:
 
     def shape(self, key: str) -> tuple[int, ...]:
         return tuple(self._owner[key].get_slice(key).get_shape())
+
+    def kind(self, key: str) -> str:
+        """Its type in safetensors' words."""
+        return self._owner[key].get_slice(key).get_dtype()
 
     def get(self, key: str, dtype: torch.dtype | None = None) -> Tensor:
         """A tensor, in its own precision or in `dtype`; eight bits become bfloat16 where no `dtype` is given."""
@@ -130,6 +177,13 @@ def _parts(path: Path) -> list[Path]:
         if missing := [name for name in names if not (path.parent / name).is_file()]:
             raise FileNotFoundError(f"{path.name} lists {missing[0]}, which is not beside it; get the missing shards")
         return [path.parent / name for name in names]
+    if shard := SHARD.fullmatch(path.name):
+        parts = sorted(path.parent.glob(f"{glob.escape(shard[1])}-?????-of-{shard[2]}.safetensors"))
+        if len(parts) != int(shard[2]):
+            raise FileNotFoundError(
+                f"{path.name} is one of {int(shard[2])} shards, of which {len(parts)} are beside it; get the others"
+            )
+        return parts
     return [path]
 
 
@@ -148,11 +202,14 @@ def write_tensors(
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name, dtype, shape, get in plan:
-            tensor = get()
-            if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
-                raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} where {dtype} {shape} was planned")
-            file.write(tensor.contiguous().flatten().view(torch.uint8).numpy())
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name, dtype, shape, get in plan:
+                tensor = get()
+                if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
+                    raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} where {dtype} {shape} was planned")
+                file.write(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -183,10 +183,12 @@ def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 5, soften: i
             f"clip a is {a.shape[2]}x{a.shape[1]} and clip b {b.shape[2]}x{b.shape[1]}: resize one of them first"
         )
     line = _gap(a, b, count, overlap)
-    most = max(0, min(overlap, len(a), len(b)) - FACTOR)  # one latent of each stays at least
+    ends = line.show[0], len(line.canvas) - line.show[1], len(a), len(b)
+    most = max(0, min(ends) - FACTOR)  # one latent of each stays at least
     if not 0 <= soften <= most:
         raise ValueError(
-            f"soften {soften}: with overlap {overlap} and clips of {len(a)} and {len(b)} frames choose from 0 to {most}"
+            f"soften {soften}: with overlap {overlap} and clips of {len(a)} and {len(b)} frames choose "
+            f"from 0 to {most}, so that four frames of each stay"
         )
     begin, end = line.show[0] - soften, line.show[1] + soften
     rise = (torch.arange(soften) + 1) / (soften + 1)

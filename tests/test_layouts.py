@@ -184,9 +184,56 @@ def test_a_wrong_transformer_is_refused(tmp_path: Path, change: Callable, words:
         load_dit(written(tmp_path, change))
 
 
+@pytest.mark.parametrize("residual", [False, True], ids=["2.1", "2.2"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("decoder.middle.0.residual.2.bias"), "lacks 1 weights, the first is decoder.middle.0"),
+        (lambda s: s.update({"encoder.extra": torch.ones(1)}), "1 weights too many, the first is encoder.extra"),
+        (lambda s: s.update({"conv1.bias": torch.ones(3)}), r"conv1.bias has shape \(3,\)"),
+        (lambda s: s.update({"conv1.bias": s["conv1.bias"].to(torch.int8)}), "holds weights of I8"),
+    ],
+)
+def test_a_wrong_vae_is_refused(tmp_path: Path, residual: bool, change: Callable, words: str) -> None:
+    wan_vae(residual).save_pretrained(tmp_path / "model")
+    convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", torch.float32)
+    state = load_file(tmp_path / "wan.safetensors")
+    change(state)
+    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "changed.safetensors")
+    with pytest.raises(ValueError, match=words):
+        load_vae(tmp_path / "changed.safetensors")
+
+
+def test_one_shard_stands_for_all(tmp_path: Path) -> None:
+    wan_dit().save_pretrained(tmp_path, max_shard_size="2MB")
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    whole = load_dit(tmp_path).state_dict()
+    assert all(torch.equal(value, whole[key]) for key, value in load_dit(shards[-1]).state_dict().items())
+    shards[0].unlink()
+    with pytest.raises(FileNotFoundError, match=r"is one of .* shards, of which .* are beside it"):
+        load_dit(shards[-1])
+
+
+def test_pickles_are_converted_without_running_them(tmp_path: Path) -> None:
+    """Wan's own VAEs are published as .pth only."""
+    wan_vae(False).save_pretrained(tmp_path / "model")
+    convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", torch.float32)
+    torch.save(load_file(tmp_path / "wan.safetensors"), tmp_path / "wan.PTH")
+    with pytest.raises(ValueError, match=r"python -m sora_core convert wan.PTH"):
+        load_vae(tmp_path / "wan.PTH")
+    convert(tmp_path / "wan.PTH", tmp_path / "again.safetensors", "wan", torch.float32)
+    first, again = load_vae(tmp_path / "wan.safetensors"), load_vae(tmp_path / "again.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    torch.save({"run": print}, tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match="cannot be read as a pickle of weights alone"):
+        convert(tmp_path / "bad.pth", tmp_path / "x.safetensors", "wan", torch.float32)
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
+        (["first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.norm_out.weight"], "Stable Diffusion"),
+        (["encoder.conv_in.weight", "decoder.norm_out.weight"], "it is a VAE"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "it is a Stable Diffusion checkpoint"),
         (["diffusion_model.blocks.0.self_attn.q.lora_A.weight"], "it is a LoRA"),
         (["encoder.block.0.layer.0.SelfAttention.q.weight"], "it is a T5 text encoder"),
@@ -198,6 +245,8 @@ def test_other_files_are_told_apart(tmp_path: Path, keys: list[str], words: str)
     for load in (load_dit, load_vae):
         with pytest.raises(ValueError, match=words):
             load(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="neither a Wan transformer nor a Wan VAE: .*" + words):
+        convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "wan", torch.float32)
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:

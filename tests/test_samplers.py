@@ -285,6 +285,18 @@ def test_noising_again_stays_on_the_path(generator: torch.Generator) -> None:
     )
 
 
+def test_steps_taken_again_draw_where_the_latents_are() -> None:
+    """Noise is drawn on the CPU, latents lie where the model is."""
+    x = torch.zeros(1, 2, device="meta")
+    out = solve_again(
+        "euler", lambda x, sigma: torch.zeros_like(x), x, schedule(3, 2.0), disable=True, passes=2,
+        draw=lambda number: torch.zeros(1, 2),
+    )  # fmt: skip
+    assert out.x.device == x.device
+    with pytest.raises(ValueError, match="stop after step 9: this run has done 0 of 3"):
+        solve_again("euler", lambda x, sigma: x, x, schedule(3), passes=1, draw=lambda n: x, stop=9)
+
+
 CORRELATION, KNOWN = 0.9, 1.5
 
 

@@ -97,12 +97,15 @@ def test_gaps_keep_both_clips() -> None:
         assert len(out) == length + new and torch.equal(out[:length], clip(length))
 
 
-@pytest.mark.parametrize("soften", [1, 4, 5])
+@pytest.mark.parametrize("soften", [1, 3, 4])
 def test_softened_clips_keep_all_but_their_ends(soften: int) -> None:
-    for length, new in itertools.product((9, 11), NEW):
+    for length, new in itertools.product((12, 15), NEW):
         a, b = clip(length), clip(length, seed=1)
-        line = interpolate(a, b, new, overlap=9, soften=soften)
+        line = interpolate(a, b, new, overlap=12, soften=soften)
         laws(line)
+        blank = lambda f: torch.zeros(1, 1, (len(f) - 1) // 4 + 1, f.shape[1] // 8, f.shape[2] // 8)  # noqa: E731
+        strengths = line.encode(blank)[1].amax((0, 1, 3, 4))
+        assert strengths[0] == 0 and strengths[-1] <= SOFT + 1e-6  # each clip has a step that stays
         out = line.restore(made(line))
         assert len(out) == 2 * length + new
         assert torch.equal(out[: length - soften], a[:-soften]) and torch.equal(
@@ -213,7 +216,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: extend(torch.rand(5, 8, 8), after=3), "a clip has \\(T, H, W, 3\\)"),
         (lambda: interpolate(clip(5), clip(5, 24, 24), 4), "clip a is 40x24 and clip b 24x24"),
         (lambda: interpolate(clip(5), clip(5), 0), "0 new frames"),
-        (lambda: interpolate(clip(5), clip(9), 4, overlap=9, soften=2), "clips of 5 and 9 frames choose from 0 to 1"),
+        (lambda: interpolate(clip(5), clip(9), 4, soften=1), "from 0 to 0, so that four frames of each stay"),
         (lambda: loop(clip(1), 4), "frames: a clip of 1 frames; this takes at least 2"),
         (lambda: edit(clip(5), 1.5), "from 0 to 1"),
         (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),

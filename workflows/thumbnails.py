@@ -89,7 +89,7 @@ def main() -> None:
             continue
         files = run(host, json.loads(path.read_text(encoding="utf-8")))
         clips = [frames_of(host, file) for file in files]
-        clip = min(clips, key=len) if path.stem in STILL else max(clips, key=len)
+        clip = min(clips, key=len) if path.stem in STILL else max(clips, key=lambda c: (len(c), c.shape[1]))
         save(path.stem, four(clip) if len(clip) > 1 else clip[0])
         print(path.stem)
 

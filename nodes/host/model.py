@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -149,22 +150,38 @@ def native_model(model: Model) -> comfy.model_patcher.ModelPatcher:
 
 
 def public_model(path: Path, per_token: bool) -> comfy.model_patcher.ModelPatcher:
-    """Public Wan weights as a MODEL of ours, in the file's own precision. per_token: also a model that was never
-    trained for it is told the level of every token; Wan 2.2's 5B, which was, always is."""
+    """Public Wan weights as a MODEL of ours, in the precision that most of the file has. per_token: also a model that
+    was never trained for it is told the level of every token; Wan 2.2's 5B, which was, always is."""
     dit = load_dit(path)
     formats = comfy.latent_formats
     large = dit.config.in_dim == WAN22_CHANNELS
     latent_format = formats.Wan22() if large else formats.Wan21()
     config = HostConfig(dit.config, latent_format, WAN_SHIFT, per_token=per_token or large, defaults=None)
     config.supported_inference_dtypes = WAN_DTYPES
-    return _native(dit, config, dit.head.head.weight.dtype)
+    native = _native(dit, config, _precision(dit))
+    native.model.diffusion_model.reads_longer = True  # as the host's own Wan
+    return native
+
+
+def _precision(dit: DiT) -> torch.dtype:
+    """What most of the weights have; files of four bytes a weight are kept in what the host would choose."""
+    sizes: Counter[torch.dtype] = Counter()
+    for weight in dit.parameters():
+        sizes[weight.dtype] += weight.numel()
+    dtype = sizes.most_common(1)[0][0]
+    if dtype != torch.float32:
+        return dtype
+    management = comfy.model_management
+    return management.unet_dtype(management.get_torch_device(), sizes.total(), WAN_DTYPES)
 
 
 def join_experts(
     high: comfy.model_patcher.ModelPatcher, low: comfy.model_patcher.ModelPatcher, boundary: float
 ) -> comfy.model_patcher.ModelPatcher:
-    """Two MODELs as one: `high` makes the levels from the boundary up, `low` those below. LoRAs and wrappers of the
-    network stay each one's own; schedule and patches of the attention are those of `high`."""
+    """Two MODELs as one: `high` makes the levels from the boundary up, `low` those below. LoRAs stay each one's own;
+    schedule, wrappers and patches of the attention are those of `high`, for both."""
+    if high.is_clone(low):
+        raise ValueError("high and low are the same weights; load the two experts, each from its own file")
     formats = [model.model.latent_format.latent_channels for model in (high, low)]
     if formats[0] != formats[1]:
         raise ValueError(f"high makes {formats[0]} channels and low {formats[1]}: join two experts of one model")

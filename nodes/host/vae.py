@@ -40,16 +40,22 @@ def native_vae(network: VAE) -> comfy.sd.VAE:
     network = network.to(vae.vae_dtype)
     vae.patcher = comfy.model_patcher.ModelPatcher(network, vae.device, management.vae_offload_device())
     vae.size = None
-    widest = max(*network.config.widths, *network.config.decoder_widths)
-    pixels = network.config.pixel_patch**2
+    config = network.config
 
-    def memory(frames: int, height: int, width: int, dtype: torch.dtype) -> float:
-        """Bytes: the clip itself, and a piece of 4 latent frames at the level nearest the pixels."""
-        piece = 4 * time * height * width / pixels * widest * 4
-        return (piece + 3 * frames * height * width) * management.dtype_size(dtype)
+    def memory(
+        widths: tuple[int, ...], latents: int, frames: int, height: int, width: int, dtype: torch.dtype
+    ) -> float:
+        """Bytes: the clip itself, and, four times, a piece of so many latents at the level where it is largest."""
+        sizes, per_pixel = [], latents * time / config.pixel_patch**2
+        for channels, down, less in zip(widths, (*config.space_down, 0), (*config.time_down, 0), strict=True):
+            sizes.append(channels * per_pixel)
+            per_pixel /= 4**down * 2**less
+        return (4 * max(sizes) + 3 * frames) * height * width * management.dtype_size(dtype)
 
-    vae.memory_used_encode = lambda shape, dtype: memory(shape[2], shape[3], shape[4], dtype)
-    vae.memory_used_decode = lambda shape, dtype: memory(shape[2] * time, shape[3] * space, shape[4] * space, dtype)
+    vae.memory_used_encode = lambda shape, dtype: memory(config.widths, 4, *shape[2:5], dtype)
+    vae.memory_used_decode = lambda shape, dtype: memory(
+        config.decoder_widths, 2, shape[2] * time, shape[3] * space, shape[4] * space, dtype
+    )
     return vae
 
 

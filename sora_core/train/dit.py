@@ -89,6 +89,10 @@ def draw_strengths(rng: np.random.Generator, shape: tuple[int, int, int]) -> Ten
 def draw_gap(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
     """A strength map (T, H, W) that keeps both ends and makes what lies between, at most four fifths."""
     frames = shape[0]
+    if frames < 3:
+        raise ValueError(
+            f"clips of {frames} latent frames have no gap between two ends; take buckets of 9 frames or more"
+        )
     made = torch.zeros(shape)
     begin = int(rng.integers(max(1, frames // 5), max(2, frames * 2 // 5 + 1)))
     made[begin : max(begin + 1, frames - int(rng.integers(1, max(2, frames // 5 + 1))))] = 1

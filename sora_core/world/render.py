@@ -54,6 +54,8 @@ def render(scene: Scene, num_frames: int, height: int, width: int) -> torch.Tens
 
 def mask(scene: Scene, thing_index: int, num_frames: int, height: int, width: int) -> torch.Tensor:
     """Coverage of one thing's filled silhouette, ignoring style and wall: (T, H, W) float32 in 0..1."""
+    if scene.then is not None:
+        raise ValueError("a thing that turns into another has no one silhouette")
     out = np.zeros((num_frames, height, width), np.float32)
     index, distance, pixel = _distances(scene.things[thing_index], num_frames, height, width, extents(width / height))
     out[index] = _coverage(distance, pixel)

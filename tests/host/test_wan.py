@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from prompts import assert_it_still_works, by_class, saved, wan
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from test_tasks import TASKS, frames_of, given_in
 from torch import Tensor, nn
 
@@ -122,14 +122,15 @@ IMAGE_TO_VIDEO = {  # 48 channels; the first frame is kept
 
 
 def sampled(
-    server: Any, nodes: dict[str, dict[str, Any]], model: list, canvas: dict[str, Any] = CANVAS, solver: str = "euler"
-) -> Tensor:
+    server: Any, nodes: dict[str, dict[str, Any]], model: list, canvas: dict[str, Any] = CANVAS, solver: str = "euler",
+    positive: tuple[str, int] = ("text", 1),
+) -> Tensor:  # fmt: skip
     prompt = nodes | canvas | {
         "text": {"class_type": "TinyWan", "inputs": {}},
         "sampler": {
             "class_type": "KSampler",
             "inputs": {
-                "model": model, "positive": ["text", 1], "negative": ["text", 2], "latent_image": ["canvas", 0],
+                "model": model, "positive": list(positive), "negative": ["text", 2], "latent_image": ["canvas", 0],
                 "seed": 0, "steps": 4, "cfg": 3.0, "sampler_name": solver, "scheduler": "simple", "denoise": 1.0,
             },
         },
@@ -170,6 +171,46 @@ def test_an_image_moves_as_on_the_host_s(server: Any, weights: Path, solver: str
     known = latents_of(server, dict(IMAGE_TO_VIDEO), ["encoded", 0])
     assert relative(ours, theirs) < 1e-4
     assert relative(ours[:, :, :1], known[:, :, :1]) < 1e-5 and relative(ours[:, :, 1:], known[:, :, 1:]) > 0.1
+
+
+def test_a_file_of_mixed_precisions_takes_what_most_of_it_has(server: Any, weights: Path) -> None:
+    """Eight bits and their scales, with a head of four bytes: as the host's own, up to what bfloat16 holds."""
+    state = load_file(weights / "diffusion_models" / "high.safetensors")
+    mixed: dict[str, Tensor] = {"scaled_fp8": torch.empty(0, dtype=torch.float8_e4m3fn)}
+    for key, value in state.items():
+        if key.startswith("blocks.") and value.ndim == 2:
+            scale = value.abs().max() / 448
+            mixed[key] = (value / scale).to(torch.float8_e4m3fn)
+            mixed[key.removesuffix("weight") + "scale_weight"] = scale
+        else:
+            mixed[key] = value
+    save_file(mixed, weights / "diffusion_models" / "mixed.safetensors")
+    both = loaders("mixed")
+    ours, theirs = (sampled(server, {"model": both[kind]}, ["model", 0]) for kind in ("ours", "theirs"))
+    assert relative(ours, theirs) < 2e-2
+    log = server.log.read_text(encoding="utf-8", errors="replace")
+    assert "model weight dtype torch.bfloat16" in log
+
+
+def test_long_texts_are_read_as_by_the_host_s(server: Any, weights: Path) -> None:
+    both = loaders("high")
+    twice = {
+        "class_type": "ConditioningConcat", "inputs": {"conditioning_to": ["text", 1], "conditioning_from": ["text", 2]}
+    }  # fmt: skip
+    ours, theirs = (
+        sampled(server, {"model": both[kind], "twice": twice}, ["model", 0], positive=("twice", 0))
+        for kind in ("ours", "theirs")
+    )
+    assert relative(ours, theirs) < 1e-4
+
+
+def test_experts_are_two_files(server: Any, api: Any, weights: Path) -> None:
+    high = loaders("high")["ours"]
+    join = {"class_type": "SoraJoinExperts", "inputs": {"high": ["high", 0], "low": ["high", 0], "boundary": 0.9}}
+    prompt = api("stock_sampler") | {"high": high, "join": join}
+    prompt[by_class(prompt, "KSampler")[0]]["inputs"]["model"] = ["join", 0]
+    outcome = server.run(prompt)
+    assert outcome.error is not None and "are the same weights" in outcome.error["exception_message"]
 
 
 def test_loras_act_as_on_the_host_s(server: Any, weights: Path) -> None:
