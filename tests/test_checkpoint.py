@@ -91,7 +91,7 @@ def test_damaged_checkpoints_are_named(tiny_file: Path, tmp_path: Path, edit, me
     [
         (["model.diffusion_model.input_blocks.0.0.weight"], "Stable Diffusion checkpoint"),
         (["blocks.0.self_attn.q.lora_A.weight"], "it is a LoRA"),
-        (["blocks.0.self_attn.norm_q.weight"], "bare transformer of the Wan family"),
+        (["blocks.0.self_attn.norm_q.weight"], "transformer of the Wan family"),
         (["something"], "its first weight is something"),
     ],
 )
