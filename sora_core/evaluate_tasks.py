@@ -280,7 +280,7 @@ def evaluate_tasks(
     defaults.check(width, height, GIVEN + MADE, pipeline.model.vae.config.time_factor)
     out: dict[str, dict[str, Any]] = {}
     for task in tasks:
-        number = list(TASKS).index("backward" if task == "backward-naive" else task)  # both on the same clips
+        number = list(TASKS).index("forward" if task.startswith("backward") else task)  # extensions on the same clips
         bench = _Bench(pipeline, width, height, np.random.default_rng((seed, number)), settings)
         tally: dict[str, list[bool | float]] = defaultdict(list)
         for i in tqdm(range(clips), desc=task, disable=quiet):
