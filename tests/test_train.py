@@ -68,6 +68,18 @@ def untrained() -> VAE:
     return measured
 
 
+def test_a_decoder_goes_on_alone_and_latents_stay(untrained: VAE, tmp_path: Path) -> None:
+    clip = random_crop(np.random.default_rng(0), 5, 32)
+    training = VAETraining(
+        steps=40, batch_frames=6, crop=32, lengths=((5, 1.0),), average=0.9, learning_rate=5e-3, validate_every=QUIET
+    )
+    source = lambda rng, frames, crop: clip[:, :frames]  # noqa: E731
+    better = train_vae(tmp_path, PRESETS["tiny"].vae, training, source, decoder_of=untrained)
+    latents = untrained.encode(clip[None])
+    assert torch.equal(better.encode(clip[None]), latents) and better.config == untrained.config
+    assert psnr(better.decode(latents), clip[None]) > psnr(untrained.decode(latents), clip[None]) + 3
+
+
 @pytest.fixture(scope="module")
 def cache(untrained: VAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")

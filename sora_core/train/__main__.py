@@ -62,7 +62,9 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
 
 def vae(args: argparse.Namespace) -> None:
     training = replace(VAETraining(), **_given(args, "steps", "crop", "learning_rate", "seed"))
-    save_vae(args.run / "vae.safetensors", train_vae(args.run, PRESETS[args.preset].vae, training))
+    decoder_of = load_vae(args.decoder_of) if args.decoder_of else None
+    trained = train_vae(args.run, PRESETS[args.preset].vae, training, decoder_of=decoder_of)
+    save_vae(args.run / "vae.safetensors", trained)
 
 
 def latents(args: argparse.Namespace) -> None:
@@ -126,7 +128,7 @@ def main() -> None:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for run, options in (
-        (vae, ("run", "steps", "crop", "learning_rate")),
+        (vae, ("run", "steps", "crop", "learning_rate", "decoder_of")),
         (text, ("run", "steps")),
         (latents, ("vae", "cache", "bucket", "clips", "split")),
         (
@@ -169,6 +171,7 @@ OPTIONS: dict[str, dict] = {
     "out": {"type": Path, "required": True, "help": "checkpoint to write"},
     "steps": {"type": int, "help": "length of the run; may be moved when it goes on"},
     "crop": {"type": int, "help": "side of the crops, pixels"},
+    "decoder_of": {"type": Path, "help": "a trained VAE: train its decoder alone, its latents stay"},
     "tokens": {"type": int, "help": "tokens in a batch"},
     "learning_rate": {"type": float},
     "shift": {"type": float, "help": "of the levels, at 80 tokens"},

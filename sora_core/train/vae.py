@@ -4,6 +4,8 @@ Loss: L1 + MSE + a small KL. Crops of several lengths, some single images: where
 colours drift. Halved latents must decode to the halved clip, which keeps fine detail from ruling the latents: a
 transformer learns such latents in fewer steps (arXiv 2502.09509, 2502.14831). Muon on the kernels: with AdamW the same
 network needs three to four times the steps.
+
+The decoder can go on alone: what was trained on the latents, and every latent that was saved, stays as good as it was.
 """
 
 from __future__ import annotations
@@ -82,16 +84,24 @@ def train_vae(
     training: VAETraining,
     source: Callable[[np.random.Generator, int, int], Tensor] = random_crop,
     stop_at: int | None = None,
+    decoder_of: VAE | None = None,
 ) -> VAE:
     """Train, or go on with the run in `folder`; returns the averaged VAE with its latent statistics measured.
 
-    source(rng, frames, crop) gives one clip (3, T, H, W). stop_at: leave after this step, as a kill would.
+    source(rng, frames, crop) gives one clip (3, T, H, W). stop_at: leave after this step, as a kill would. decoder_of:
+    a trained VAE whose decoder alone is trained further; its encoder and its statistics stay.
     """
+    config = config if decoder_of is None else decoder_of.config
     run = Run(folder, {"vae": config.to_dict()}, training)
     with torch.random.fork_rng():
         torch.random.manual_seed(training.seed)
         vae = VAE(config)
-    torch.nn.init.constant_(vae.quant.bias[config.z_dim :], -4.0)  # little noise on the latents at first
+    if decoder_of is None:
+        torch.nn.init.constant_(vae.quant.bias[config.z_dim :], -4.0)  # little noise on the latents at first
+    else:
+        vae.load_state_dict(decoder_of.state_dict())
+        vae.encoder.requires_grad_(False)
+        vae.quant.requires_grad_(False)
     held_out = np.random.default_rng(1)
     clips = [frames_to_video(render(sample_scene(held_out, split="held_out"), 17, 128, 128)) for _ in range(8)]
     lengths, weights = zip(*training.lengths, strict=True)
@@ -104,7 +114,7 @@ def train_vae(
         z = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator)
         kl = (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean() / 2
         loss = _distance(vae.reconstruct(z), video) + training.kl_weight * kl
-        if training.equivariance:
+        if training.equivariance and decoder_of is None:
             small, target = F.avg_pool3d(z, (1, 2, 2)), F.avg_pool3d(video, (1, 2, 2))
             loss = loss + training.equivariance * _distance(vae.reconstruct(small), target)
         return loss
@@ -119,6 +129,8 @@ def train_vae(
         )
 
     fit(run, vae, loss_of, validate, stop_at=stop_at)
+    if decoder_of is not None:
+        return vae.eval()
     rng = np.random.default_rng(2)
     measured = measure_latents(vae, [source(rng, lengths[0], training.crop) for _ in range(200)])
     result = VAE(measured)
