@@ -266,14 +266,15 @@ def _find(tensors: TensorFile, marks: dict[str, str], wanted: str) -> tuple[str,
 def _check(tensors: TensorFile, names: Mapping[str, str], network: nn.Module, prefix: str) -> None:
     """Raises ValueError that names the first weight that is missing, surplus or of another shape or kind."""
     found, wanted = set(tensors), set(names.values())
+    for key in sorted(wanted & found):
+        if (kind := tensors.kind(key)) not in KINDS:
+            raise ValueError(f"{tensors.path.name} holds weights of {kind}; get one of 16 or 32 bits, or of scaled fp8")
     if missing := sorted(wanted - found):
         raise ValueError(f"{tensors.path.name} lacks {len(missing)} weights, the first is {missing[0]}; get it again")
     surplus = sorted(key for key in found - wanted if key.startswith(prefix))
     if surplus:
         raise ValueError(f"{tensors.path.name} has {len(surplus)} weights too many, the first is {surplus[0]}")
     for key, value in network.state_dict().items():
-        if (kind := tensors.kind(names[key])) not in KINDS:
-            raise ValueError(f"{tensors.path.name} holds weights of {kind}; get one of 16 or 32 bits, or of scaled fp8")
         shape = tensors.shape(names[key])
         if torch.Size(shape).numel() != value.numel() or tuple(shape[: value.ndim]) != tuple(value.shape):
             wanted_shape = tuple(value.shape)

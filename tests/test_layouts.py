@@ -177,6 +177,16 @@ def written(tmp_path: Path, change: Callable[[dict[str, Tensor]], object]) -> Pa
             lambda s: s.update({"patch_embedding.weight": torch.ones(256, 36, 1, 2, 2)}),
             "takes 36 channels",
         ),
+        (  # nvfp4: two values a byte, with two scales
+            lambda s: s.update(
+                {
+                    "blocks.0.ffn.0.weight": torch.ones(512, 128, dtype=torch.uint8),
+                    "blocks.0.ffn.0.weight_scale": torch.ones(512, 16),
+                    "blocks.0.ffn.0.weight_scale_2": torch.ones(()),
+                }
+            ),
+            "holds weights of U8; get one of 16 or 32 bits",
+        ),
     ],
 )
 def test_a_wrong_transformer_is_refused(tmp_path: Path, change: Callable, words: str) -> None:
