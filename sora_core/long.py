@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .checkpoint import fingerprint
 from .pipeline import Pipeline, video_to_frames
-from .vae import Stream
+from .vae_layers import Stream
 
 
 @dataclass(frozen=True)

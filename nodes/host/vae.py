@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ...sora_core.pipeline import video_to_frames
-from ...sora_core.vae import VAE, Stream
+from ...sora_core.vae import VAE
+from ...sora_core.vae_layers import Stream
 
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
 TILES = (384, 256)  # pixels; with the larger, no seam shows even in random weights of Wan's
