@@ -26,6 +26,7 @@ LEAD = 9  # frames of a lead-in: the latent behind it is wrong by 0.8% of its va
 SOFT = 0.1  # strength of the first latent behind a lead-in: its past is invented, so it may move a little
 TOLD = 0.5  # a latent that is given in part has strength 1 less this share of what is given: seen, and free to move
 FADE = 4  # made frames beside given ones whose colours are led over
+AROUND = 16  # frames on each side of an edited span that the model sees
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -206,7 +207,8 @@ def loop(frames: Tensor, count: int, *, overlap: int = 5) -> Timeline:
 
 def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
     """A clip (T, H, W, 3) to be changed in place (SDEdit, arXiv 2108.01073). strength: one number, a curve (T,) over
-    frames, or a map (T or 1, H, W) of pixels; where it is 0 the clip stays bit for bit."""
+    frames, or a map (T or 1, H, W) of pixels; where it is 0 the clip stays bit for bit. Of the frames before and behind
+    all that may change the model sees a few."""
     _check_clip("frames", frames, 1)
     count = len(frames)
     wanted = torch.as_tensor(strength, dtype=torch.float32)
@@ -223,9 +225,15 @@ def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
         )
     if not bool(((wanted >= 0) & (wanted <= 1)).all()):
         raise ValueError("strength: 0 keeps, 1 makes anew; every value has to lie from 0 to 1")
-    length = _whole(count)
-    wanted = torch.cat([wanted, wanted[-1:].expand(length - count, -1, -1)])
-    return Timeline(_held(frames, length), wanted, wanted == 0, ((0, length),), (0, count))
+    changing = torch.nonzero(wanted.flatten(1).amax(1))[:, 0].tolist() or [0]
+    begin, end = max(0, changing[0] - AROUND), min(count, changing[-1] + 1 + AROUND)
+    seen, wanted = frames[begin:end], wanted[begin:end]
+    length = _whole(len(seen))
+    wanted = torch.cat([wanted, wanted[-1:].expand(length - len(seen), -1, -1)])
+    inside = (0, len(seen))
+    return Timeline(
+        _held(seen, length), wanted, wanted == 0, ((0, length),), inside, before=frames[:begin], after=frames[end:]
+    )
 
 
 def levels(

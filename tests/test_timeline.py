@@ -137,6 +137,16 @@ def test_edits_keep_what_has_strength_zero() -> None:
             assert not torch.equal(out[-1], source[-1])
 
 
+def test_a_short_edit_of_a_long_clip_stays_short() -> None:
+    source = clip(200)
+    line = edit(source, levels(source, 0.5, first=60, last=63))
+    laws(line)
+    assert len(line.canvas) < 40
+    out = line.restore(made(line))
+    changed = torch.arange(200).ge(60) & torch.arange(200).le(63)
+    assert torch.equal(out[~changed], source[~changed]) and not bool((out == source)[changed].all((1, 2, 3)).any())
+
+
 def test_pinned_images_stand_at_their_frames() -> None:
     images = clip(3)
     line = empty(15, 24, 40).pin(images[0], 0).pin(images[1], 6).pin(images[2], -1)
