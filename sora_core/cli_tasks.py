@@ -26,8 +26,15 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def _run(args: argparse.Namespace, out: Path, line: Timeline, fps: Fraction, then: str | None = None) -> None:
-    """Make what a timeline lacks and write the whole clip."""
+def _run(
+    args: argparse.Namespace,
+    out: Path,
+    line: Timeline,
+    fps: Fraction,
+    then: str | None = None,
+    further: Callable[[Tensor], Timeline] | None = None,
+) -> None:
+    """Make what a timeline lacks, then what `further` makes of the finished clip, and write it whole."""
     inside = line.show[1] - line.show[0]
     length = inside + sum(len(part) for part in (line.before, line.after) if part is not None)
     check_target(out, (length, *line.canvas.shape[1:3]), fps, lossless=args.lossless)
@@ -35,13 +42,21 @@ def _run(args: argparse.Namespace, out: Path, line: Timeline, fps: Fraction, the
         raise ValueError("the prompt is empty; say what the video should show")
     pipeline = Pipeline.load(args.model)
     frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **_settings(args))
+    if further is not None:
+        frames = pipeline.make(further(frames), args.prompt, seed=args.seed, quiet=False, **_settings(args))
     write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite)
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
 
 
 def run_extend(args: argparse.Namespace, free: Free) -> None:
     out, video = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
-    _run(args, out, extend(video.frames, before=args.before, after=args.after, overlap=args.overlap), video.fps)
+    before, after, overlap = args.before, args.after, args.overlap
+    line = extend(video.frames, before=before, after=after, overlap=overlap)
+    further = None
+    if before and after and len(video.frames) > 2 * overlap:  # too far apart to see each other: one end at a time
+        line = extend(video.frames, after=after, overlap=overlap)
+        further = lambda frames: extend(frames, before=before, overlap=overlap)  # noqa: E731
+    _run(args, out, line, video.fps, further=further)
 
 
 def run_interpolate(args: argparse.Namespace, free: Free) -> None:

@@ -158,7 +158,7 @@ def empty(frames: int, height: int, width: int) -> Timeline:
 
 def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9) -> Timeline:
     """A clip (T, H, W, 3) with new frames before it, after it, or both. overlap: frames the model sees of it; all of
-    them where it goes on at both ends."""
+    them where it goes on at both ends, so a long clip is better extended at one end after the other."""
     _check_clip("frames", frames, 1)
     if min(before, after) < 0 or before + after == 0:
         raise ValueError(f"extend by {before} before and {after} after: at least one has to be above 0, none below")

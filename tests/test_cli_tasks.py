@@ -34,6 +34,16 @@ def test_extend_keeps_every_bit(tiny_file: Path, tmp_path: Path, clip: Path) -> 
     assert torch.equal(out.frames[3:10], source.frames)
 
 
+def test_a_long_clip_is_extended_one_end_after_the_other(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
+    both = ("--after", "6", "--before", "3", "--overlap", "2")
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *both) == 0
+    out, source = read_video(tmp_path / "out.mkv").frames, read_video(clip).frames
+    assert len(out) == 16 and torch.equal(out[3:10], source)
+    after = ("--after", "6", "--overlap", "2", "--overwrite")
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *after) == 0
+    assert torch.equal(read_video(tmp_path / "out.mkv").frames, out[3:])
+
+
 def test_interpolate_and_loop_keep_every_bit(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
     other = tmp_path / "other.mkv"
     write_video(other, torch.rand(2, 38, 50, 3, generator=torch.Generator().manual_seed(1)), 25, lossless=True)
