@@ -31,6 +31,7 @@ _SCALES = (0.94, 1.0, 1.06)
 _SOFTNESS = (0.0, 0.15, 0.30)  # blur of the templates' edges (standard deviation), same units
 _TURN_STEP = 3  # degrees between templates
 _SYMMETRY = {"circle": None, "square": 90, "triangle": 120, "star": 72, "ring": None, "cross": 90}  # degrees
+_EDGES = (0.0, 1.0, 2.0, 3.0)  # blur of a single thing's edge (standard deviation), pixels
 _MAX_SIDE = 128  # larger clips are reduced to this shorter side
 
 _MOVES = 0.18  # least range of a travelling centroid, frame units
@@ -90,8 +91,8 @@ def follow(frames: Tensor) -> Tensor:
 
 
 def one_thing(frame: Tensor) -> float:
-    """Share of what stands out from the background of a frame (H, W, 3) that one thing of one colour explains: near 1
-    for a single thing, near 0.5 where two are blended in equal parts."""
+    """Share of what stands out from the background of a frame (H, W, 3) that one thing of one colour explains, its edge
+    as soft as suits it: near 1 for a single thing, sharp or blurred, near 0.5 where two are blended in equal parts."""
     frames = _reduce(frame[None])
     background = _border_median(frames)
     alpha = _segment(frames, background, 2 / min(frames.shape[1:3]))
@@ -99,8 +100,21 @@ def one_thing(frame: Tensor) -> float:
     total = float(shown.square().sum())
     if total == 0 or not bool((alpha > 0.5).any()):
         return 0.0
-    painted = (alpha > 0.5)[..., None] * (_core_colour(frames, alpha) - background)
-    return 1 - float((shown - painted).square().sum()) / total
+    colour = _core_colour(frames, alpha) - background
+    solid = (alpha > 0.5).float()
+    left = [float((shown - _soft(solid, sigma)[..., None] * colour).square().sum()) for sigma in _EDGES]
+    return 1 - min(left) / total
+
+
+def _soft(masks: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (T, H, W); sigma in pixels."""
+    if sigma == 0:
+        return masks
+    reach = math.ceil(3 * sigma)
+    kernel = torch.exp(-((torch.arange(2 * reach + 1) - reach) ** 2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    rows = F.conv2d(masks[:, None], kernel.view(1, 1, -1, 1), padding=(reach, 0))
+    return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, reach))[:, 0]
 
 
 def score(frames: Tensor, colour: str, shape: str, motion: str | None, background: str) -> dict[str, bool]:
