@@ -27,7 +27,7 @@ from .world import COLOURS, Scene, analyse, canonical, follow, is_visible, one_t
 
 GIVEN, MADE = 9, 8  # frames
 NEAR = 0.25  # of the velocity before a seam: how far that behind it may be off
-SINGLE = 0.85  # share of a frame that one thing explains: a decoded one's is above 0.9, an even blend's below 0.75
+SINGLE = 0.85  # share of a frame that one thing explains: a decoded one's has 0.98, an even blend 0.71, in the median
 FPS, MINUTE = 12, 720  # frames a second, and in a long clip
 EDITS = (0.5, 0.7, 0.8, 0.9, 0.95)  # strengths
 CIRCLING, LASTING = "circles around", ("circles around", "stays still", "bounces")
