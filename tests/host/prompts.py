@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 
 def by_class(prompt: dict[str, Any], name: str) -> list[str]:
     return [node for node, content in prompt.items() if content["class_type"] == name]
@@ -32,3 +35,20 @@ def assert_it_still_works(server: Any, api: Any) -> None:
     prompt = api("text_to_image")
     prompt[by_class(prompt, "SoraSampler")[0]]["inputs"]["steps"] = 1
     assert server.run(prompt).error is None
+
+
+def with_latent_saved(prompt: dict[str, Any], source: str) -> dict[str, Any]:
+    """Only what leads to a latent, and that saved."""
+    wanted, rest = set(), [source]
+    while rest:
+        node = rest.pop()
+        wanted.add(node)
+        rest += [value[0] for value in prompt[node]["inputs"].values() if isinstance(value, list)]
+    save = {"class_type": "SaveLatent", "inputs": {"samples": [source, 0], "filename_prefix": "latent"}}
+    return {node: prompt[node] for node in prompt if node in wanted} | {"save": save}
+
+
+def latents(server: Any, prompt: dict[str, Any], source: str, folder: Path) -> Tensor:
+    outcome = server.run(with_latent_saved(prompt, source))
+    assert outcome.error is None, outcome.error
+    return load_file(server.view(outcome.outputs["save"]["latents"][0], folder))["latent_tensor"]
