@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..sora_core.config import SamplingDefaults, check_size
-from ..sora_core.long import Task, make_long, parse_cues
+from ..sora_core.long import Task, digest, make_long, parse_cues
 from ..sora_core.samplers import SAMPLERS
 from . import host
 from .host import io, ui
-from .timeline import shared
+from .timeline import shared, task_of
 
 DEFAULTS = SamplingDefaults()
 
@@ -34,14 +34,15 @@ class HostEngine:
     ) -> None:
         self.model, self.clip, self.vae, self.negative, self.settings = model, clip, vae, negative, settings
         self.channels, self.time_factor, self.space = host.latent_layout(vae)
+        self.multiple = 2 * self.space
         if (channels := host.latent_channels(model)) != self.channels:
             raise ValueError(f"vae: it makes {self.channels} channels of latents, this model {channels}: use its own")
         self.decode = host.decoder(vae)
         self.text = cache(partial(host.encode_text, clip))  # most windows share their text
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        multiple = 2 * self.space
-        check_size(width, height, frames, multiple, self.time_factor, sides=(multiple, 8192), most_frames=1021)
+        sides = (self.multiple, 8192)
+        check_size(width, height, frames, self.multiple, self.time_factor, sides=sides, most_frames=1021)
         return (frames - 1) // self.time_factor + 1, height // self.space, width // self.space
 
     def sample(self, window: Task) -> Tensor:
@@ -96,6 +97,11 @@ class SoraLongVideo(io.ComfyNode):
                 io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=1000, tooltip="Steps of the solver."),
                 io.Float.Input("cfg", default=DEFAULTS.cfg, min=0.0, max=100.0, step=0.1, tooltip="Guidance; 1: none."),
                 io.Combo.Input("solver", options=list(SAMPLERS), default=DEFAULTS.solver, tooltip="See Sora Sampler."),
+                io.Latent.Input(
+                    "latent", optional=True,
+                    tooltip="A clip to be changed, or to go on from: of Sora SDEdit or Sora Extend. It brings its own "
+                    "length and size.",
+                ),
             ],
             outputs=[
                 io.Image.Output(tooltip="The frames of the clip."),
@@ -130,16 +136,24 @@ class SoraLongVideo(io.ComfyNode):
         steps: int,
         cfg: float,
         solver: str,
+        latent: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         cues = parse_cues(prompts)
+        line, given = None, None
+        if latent is not None:
+            line, given = task_of(latent)
+            frames, (height, width) = len(line.canvas), line.canvas.shape[1:3]
         engine = HostEngine(
             model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id
         )
+        if line is not None:
+            height, width = (-(-side // engine.multiple) * engine.multiple for side in (height, width))
         described = [engine.described, prompts, fps, width, height, window, overlap, correct, seed]
+        described += [] if given is None else [digest(part) for part in given]
         folder = host.keeping_folder(hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16])
         windows = make_long(
             engine, cues, frames, fps=fps, width=width, height=height, window=window, overlap=overlap, correct=correct,
-            seed=seed, folder=folder,
+            seed=seed, given=given, folder=folder,
         )  # fmt: skip
         # a finished clip is kept until another one begins: a later node may fail, or it may be made longer
         (folder / "finished").unlink(missing_ok=True)
@@ -153,4 +167,6 @@ class SoraLongVideo(io.ComfyNode):
             done += len(part.frames)
             drift.append({"drift": part.drift, "corrected": part.corrected})
         (folder / "finished").touch()
+        if line is not None:
+            out = line.restore(out)
         return io.NodeOutput(out, json.dumps(drift), ui=ui.PreviewText(f"{done} frames in {len(drift)} windows"))

@@ -71,6 +71,21 @@ def finish(vae: object, latent: dict[str, Any]) -> tuple[Tensor, str | None]:
     return torch.cat([line.restore(clip) for clip in frames.chunk(len(samples))]), None
 
 
+def task_of(latent: dict[str, Any]) -> tuple[Timeline, tuple[Tensor, Tensor]]:
+    """The timeline of a LATENT that can be made part by part, and what it was encoded to."""
+    if TIMELINE not in latent:
+        raise ValueError("latent: it is not of a task; connect that of Sora SDEdit or Sora Extend")
+    line, known, strength = latent[TIMELINE]
+    if not line.goes_forward:
+        raise ValueError(
+            "latent: its clip is given behind what is new, or pinned images are; Sora Sampler makes such a clip at once"
+        )
+    samples, mask = latent["samples"], latent.get("noise_mask", torch.empty(0))
+    if not (torch.equal(samples.to(known), known) and torch.equal(mask.to(strength), strength)):
+        raise ValueError("latent: it was changed after its task; connect the task's own, and set strengths there")
+    return line, (known.cpu(), strength.cpu())
+
+
 def _moved(change: Tensor, strength: Tensor) -> bool:
     """Whether latents are not those of the task any more: kept ones differ at all, or ones that may move a little have
     gone, on average over a clip, by half a deviation."""

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .long import PipelineEngine, make_long, parse_cues
+from .long import PipelineEngine, make_long, make_timeline, parse_cues
 from .pipeline import Pipeline
 from .report import draw_report, report
 from .timeline import Timeline, edit, extend, interpolate, levels, loop
@@ -34,16 +34,24 @@ def _run(
     then: str | None = None,
     further: Callable[[Tensor], Timeline] | None = None,
 ) -> None:
-    """Make what a timeline lacks, then what `further` makes of the finished clip, and write it whole."""
+    """Make what a timeline lacks, then what `further` makes of the finished clip, and write it whole. What is longer
+    than the model takes is made window after window."""
     inside = line.show[1] - line.show[0]
     length = inside + sum(len(part) for part in (line.before, line.after) if part is not None)
     check_target(out, (length, *line.canvas.shape[1:3]), fps, lossless=args.lossless)
     if not args.prompt.strip():
         raise ValueError("the prompt is empty; say what the video should show")
-    pipeline = Pipeline.load(args.model)
-    frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **_settings(args))
+    pipeline, settings = Pipeline.load(args.model), _settings(args)
+    window, defaults = getattr(args, "window", None), pipeline.model.defaults
+    if line.goes_forward and len(line.canvas) > (window or defaults.max_frames):
+        window = window or defaults.frames
+        with tqdm(total=len(line.canvas), unit="frame") as bar:
+            engine = PipelineEngine(pipeline, **settings)
+            frames = make_timeline(engine, line, args.prompt, window=window, seed=args.seed, on_frames=bar.update)
+    else:
+        frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **settings)
     if further is not None:
-        frames = pipeline.make(further(frames), args.prompt, seed=args.seed, quiet=False, **_settings(args))
+        frames = pipeline.make(further(frames), args.prompt, seed=args.seed, quiet=False, **settings)
     write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite)
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
 
@@ -146,6 +154,10 @@ def add_tasks(
         sampling(one)
         writing(one, Path(out))
 
+    def windowed(one: argparse.ArgumentParser) -> None:
+        text = "frames made at once, 4*n + 1, where there are more (default: the model's own, where it takes no more)"
+        one.add_argument("--window", type=int, help=text)
+
     one = task(
         "extend", run_extend, "Make a clip longer, at its end, at its beginning, or at both.",
         'clip.mp4 "a red circle moves left on a sky background" --after 8',
@@ -153,6 +165,7 @@ def add_tasks(
     one.add_argument("prompt", help="what the clip shows")
     one.add_argument("--after", type=int, default=0, help="new frames after the clip")
     one.add_argument("--before", type=int, default=0, help="new frames before the clip")
+    windowed(one)
     made(one, "extended.mp4")
 
     one = task(
@@ -184,6 +197,7 @@ def add_tasks(
     one.add_argument("--first", type=int, default=0, help="first frame that may change")
     one.add_argument("--last", type=int, default=-1, help="last frame that may change")
     one.add_argument("--mask", type=Path, help="an image or a clip: white may change, black stays")
+    windowed(one)
     sampling(one)
     writing(one, Path("edited.mp4"))
 

@@ -4,6 +4,9 @@ Every window begins with what the last one ended with. Latents are chained, not 
 over; only the window's first latent, which covers a single frame, is that frame encoded, and it is seen but not shown.
 The decoder runs along as one stream. What is finished can be kept in a folder and is not made again after a crash.
 
+A task on a clip that is longer than what the model makes at once is made the same way: its windows begin from what is
+given there, noised to its strength.
+
 Against drift, the statistics of new latents are led towards those of the first window that their prompt has to itself
 (AdaIN, arXiv 1703.06868), and a report says by how much they had left them. A window where prompts meet is left alone.
 """
@@ -14,7 +17,7 @@ import json
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -29,6 +32,7 @@ from torch import Tensor
 
 from .checkpoint import fingerprint
 from .pipeline import Pipeline, video_to_frames
+from .timeline import Timeline
 from .vae_layers import Stream
 
 
@@ -84,6 +88,7 @@ class Engine(Protocol):
     to its end. Tensors lie on the CPU."""
 
     time_factor: int
+    multiple: int  # of the sides, in pixels
 
     @property
     def described(self) -> dict[str, Any]:
@@ -125,6 +130,7 @@ class PipelineEngine:
     def __init__(self, pipeline: Pipeline, **settings: Any) -> None:
         self.pipeline, self.settings = pipeline, settings
         self.time_factor = pipeline.model.vae.config.time_factor
+        self.multiple = pipeline.model.defaults.side_multiple
         self._stream: Stream = {}
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
@@ -166,6 +172,7 @@ def make_long(
     correct: float = 0.2,
     seed: int = 0,
     start: Tensor | None = None,
+    given: tuple[Tensor, Tensor] | None = None,
     folder: Path | str | None = None,
 ) -> Iterator[Window]:
     """Windows of a clip of `frames` frames, one after the other; their frames joined are the clip.
@@ -173,7 +180,9 @@ def make_long(
     engine: a fresh one. cues: each takes over with the latent frame whose middle is the first at its time or after it,
     so within half a latent frame. fps: for their times. window: frames the model makes at once, 4n + 1. overlap: latent
     frames that it sees again. correct: share of the drift that is taken back, 0 to 1. start: a clip (T, height, width,
-    3) to go on from, which is not counted and not returned. folder: keeps finished windows, and goes on from them.
+    3) to go on from, which is not counted and not returned. given: latents (1, C, T', H', W') of the clip and how far
+    each place may leave them (1, 1, T', H', W'), as in `Pipeline.sample`; drift is not corrected then. folder: keeps
+    finished windows, and goes on from them.
     Raises ValueError, before anything is made, where the settings cannot be or the folder holds another clip.
     """
     try:
@@ -191,17 +200,46 @@ def make_long(
     begins = _begins(cues, fps, engine.time_factor)
     if start is not None and tuple(start.shape[1:]) != (height, width, 3):
         raise ValueError(f"start of shape {tuple(start.shape)}: it has to be (T, {height}, {width}, 3)")
+    if start is not None and given is not None:
+        raise ValueError("start and given: a clip either goes on from frames or is made of latents; give one of them")
     store = None
     if folder is not None:
         described = engine.described | {
             "cues": [asdict(cue) for cue in cues], "fps": fps, "width": width, "height": height, "window": window,
-            "overlap": overlap, "correct": correct, "seed": seed, "start": "" if start is None else _digest(start),
+            "overlap": overlap, "correct": correct, "seed": seed, "start": "" if start is None else digest(start),
+            "given": [] if given is None else [digest(part) for part in given],
         }  # fmt: skip
         store = _Store(folder, described)
-    tasks = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed)
+    tasks = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given)
     if start is not None:
         tasks.go_on_from(start)
     return _windows(engine, tasks, frames, correct, store)
+
+
+def make_timeline(
+    engine: Engine,
+    line: Timeline,
+    text: str,
+    *,
+    window: int = 17,
+    overlap: int = 2,
+    seed: int = 0,
+    on_frames: Callable[[int], None] | None = None,
+) -> Tensor:
+    """The finished clip (T, H, W, 3) of a task, window after window; see `make_long`. A window sees what is given in it
+    and what was made before it, so this is for edits and for new frames behind a clip. on_frames(count): called with
+    the number of frames that were finished."""
+    known, strength = line.encode(engine.encode, engine.multiple)
+    height, width = (-(-side // engine.multiple) * engine.multiple for side in line.canvas.shape[1:3])
+    made = []
+    for part in make_long(
+        engine, [Cue(0, text)], len(line.canvas), fps=1, width=width, height=height, window=window, overlap=overlap,
+        seed=seed, given=(known, strength),
+    ):  # fmt: skip
+        made.append(part.frames)
+        if on_frames is not None:
+            on_frames(len(part.frames))
+    return line.restore(torch.cat(made))
 
 
 def _begins(cues: Sequence[Cue], fps: float, factor: int) -> list[int]:
@@ -220,10 +258,17 @@ class _Tasks:
     """Windows to be made, each from what was finished before: the last latents, and the frames they decode to."""
 
     def __init__(
-        self, engine: Engine, begins: list[int], cues: list[str], shape: tuple[int, int, int], overlap: int, seed: int
+        self,
+        engine: Engine,
+        begins: list[int],
+        cues: list[str],
+        shape: tuple[int, int, int],
+        overlap: int,
+        seed: int,
+        given: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.engine, self.begins, self.cues = engine, begins, cues
-        self.shape, self.overlap, self.seed = shape, overlap, seed
+        self.shape, self.overlap, self.seed, self.given = shape, overlap, seed, given
         self.made, self.number = 0, 0  # frames and windows so far
         self._latents = self._frames = torch.empty(0)
 
@@ -256,12 +301,17 @@ class _Tasks:
 
     def next(self) -> Task:
         task = Task(self.shape, (self.seed + self.number) % 2**63, self.texts())
+        known = strength = None
+        if self.given is not None:
+            begin = 0 if not self.made else (self.made - 1) // self.engine.time_factor + 1
+            at = torch.arange(begin - self.seen, begin - self.seen + self.shape[0])
+            known, strength = (part[:, :, at.clamp(0, part.shape[2] - 1)].clone() for part in self.given)
         if not self.has_past:
-            return task
+            return replace(task, known=known, strength=strength)
         first = self.engine.encode(self._frames[:1])
-        known = first.new_zeros(1, first.shape[1], *self.shape)
+        if known is None or strength is None:
+            known, strength = first.new_zeros(1, first.shape[1], *self.shape), torch.ones(1, 1, *self.shape)
         known[:, :, :1], known[:, :, 1 : self.overlap + 1] = first, self._latents
-        strength = torch.ones(1, 1, *self.shape)
         strength[:, :, : self.seen] = 0
         return replace(task, known=known, strength=strength)
 
@@ -290,14 +340,15 @@ def _windows(engine: Engine, tasks: _Tasks, frames: int, correct: float, store: 
     shown = 0
     while shown < frames:
         text, *further = (text for text, _ in tasks.texts())
+        alone = not further and tasks.given is None
         made = store.load(tasks.number) if store is not None else None
         if made is None:
             made = _Made(tasks.new_of(engine.sample(tasks.next())))
-            if not further and text in references:
+            if alone and text in references:
                 made = _corrected(made.latents, references[text], correct)
             if store is not None:
                 store.save(tasks.number, made)
-        if not further:
+        if alone:
             references.setdefault(text, _statistics(made.latents))
         part = engine.decode(made.latents)
         tasks.finished(made.latents, part)
@@ -323,7 +374,8 @@ def _corrected(latents: Tensor, reference: Tensor, share: float) -> _Made:
     return _Made(led, _distance(latents, reference), _distance(led, reference))
 
 
-def _digest(frames: Tensor) -> str:
+def digest(frames: Tensor) -> str:
+    """Tells one clip or its latents from another: 16 hexadecimal digits."""
     return sha256(frames.contiguous().float().cpu().numpy().tobytes()).hexdigest()[:16]
 
 

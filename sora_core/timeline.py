@@ -53,6 +53,11 @@ class Timeline:
     def latent_frames(self) -> int:
         return (len(self.canvas) - 1) // FACTOR + 1
 
+    @property
+    def goes_forward(self) -> bool:
+        """Whether all that is given begins at the first frame: what is new can be made from there on, part by part."""
+        return bool(self.pieces) and all(at == 0 for at, _ in self.pieces)
+
     def encode(self, encode: Encode, multiple: int = 16) -> tuple[Tensor, Tensor]:
         """Latents (1, C, T', H', W') of what is given, zero elsewhere, and their strength map (1, 1, T', H', W').
 

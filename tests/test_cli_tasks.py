@@ -44,6 +44,16 @@ def test_a_long_clip_is_extended_one_end_after_the_other(tiny_file: Path, tmp_pa
     assert torch.equal(read_video(tmp_path / "out.mkv").frames, out[3:])
 
 
+def test_more_than_a_window_is_made_in_windows(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
+    windows = ("--after", "20", "--window", "13")
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *windows) == 0
+    out, source = read_video(tmp_path / "out.mkv").frames, read_video(clip).frames
+    assert len(out) == 27 and torch.equal(out[:7], source)
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, "--after", "20", "--overwrite") == 0
+    assert not torch.isclose(read_video(tmp_path / "out.mkv").frames[7:], out[7:]).all()
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *windows, "--window", "5") != 0
+
+
 def test_interpolate_and_loop_keep_every_bit(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
     other = tmp_path / "other.mkv"
     write_video(other, torch.rand(2, 38, 50, 3, generator=torch.Generator().manual_seed(1)), 25, lossless=True)

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sora_core.checkpoint import Model
-from sora_core.long import Cue, PipelineEngine, Task, Window, make_long, parse_cues
+from sora_core.long import Cue, PipelineEngine, Task, Window, make_long, make_timeline, parse_cues
 from sora_core.pipeline import Pipeline
+from sora_core.timeline import edit, extend
 
 SMALL: dict[str, Any] = {"fps": 1, "width": 64, "height": 64, "window": 17}  # seconds are frames
 CIRCLE = [Cue(0, "a red circle")]
@@ -211,3 +212,42 @@ def test_a_clip_that_is_given_is_seen_and_not_returned(tiny: Model) -> None:
         known = engine.tasks[0].known
         torch.testing.assert_close(known[:, :, 1:3], pipeline.encode(tail)[:, :, 2:], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(known[:, :, :1], pipeline.encode(tail[4:5]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [9, 40])
+def test_an_edit_is_made_in_windows(tiny: Model, frames: int) -> None:
+    """What has strength 0 stays bit for bit, and is seen; each window begins from the source's own latents."""
+    source = torch.rand(frames, 50, 64, 3, generator=torch.Generator().manual_seed(0))
+    wanted = torch.full((frames,), 0.6)
+    wanted[:3] = 0
+    engine = Watching(Pipeline(tiny), steps=2)
+    line = edit(source, wanted)
+    out = make_timeline(engine, line, "a red circle", window=9, overlap=1)
+    assert out.shape == source.shape and torch.equal(out[:3], source[:3])
+    assert not (out[3:] == source[3:]).all((1, 2, 3)).any()
+    known, strength = line.encode(engine.encode, engine.multiple)
+    made = 0
+    for task in engine.tasks:
+        new = slice(2, None) if made else slice(0, None)
+        begin, count = made, task.shape[0] - (2 if made else 0)
+        inside = min(count, known.shape[2] - begin)
+        assert torch.equal(task.known[:, :, new][:, :, :inside], known[:, :, begin : begin + inside])
+        assert torch.equal(task.strength[:, :, new][:, :, :inside], strength[:, :, begin : begin + inside])
+        assert not made or not task.strength[:, :, :2].any()
+        made += count
+
+
+def test_one_window_is_the_task_made_at_once(pipeline: Pipeline) -> None:
+    source = torch.rand(17, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    for line in (edit(source, 0.5), extend(source, after=8)):
+        assert line.goes_forward
+        at_once = pipeline.make(line, "a red circle", seed=3, steps=2)
+        windows = make_timeline(PipelineEngine(pipeline, steps=2), line, "a red circle", window=17, seed=3)
+        torch.testing.assert_close(windows, at_once, atol=1e-5, rtol=1e-5)
+    assert not extend(source, before=8).goes_forward
+
+
+def test_many_new_frames_behind_a_clip(pipeline: Pipeline) -> None:
+    source = torch.rand(7, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+    out = make_timeline(PipelineEngine(pipeline, steps=2), extend(source, after=50), "a red circle", window=17)
+    assert len(out) == 57 and torch.equal(out[:7], source)
