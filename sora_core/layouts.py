@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .config import DiTConfig, VAEConfig
 from .dit import DiT
-from .tensors import EIGHT_BITS, TensorFile, describe, write_tensors
+from .tensors import EIGHT_BITS, OWN, TensorFile, describe, write_tensors
 from .vae import VAE
 
 LAYOUTS = ("wan", "diffusers")
@@ -256,6 +256,8 @@ def _has(tensors: TensorFile, marks: Mapping[str, str]) -> bool:
 
 def _find(tensors: TensorFile, marks: dict[str, str], wanted: str) -> tuple[str, str]:
     """Prefix and layout of the network that has one of the marks."""
+    if tensors.metadata.get("format", "").startswith(OWN):
+        raise ValueError(f"{tensors.path.name} is not {wanted}: {describe(tensors.metadata, tensors)}")
     for layout, mark in marks.items():
         for key in tensors:
             if key == mark or key.endswith("." + mark):

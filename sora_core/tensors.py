@@ -85,6 +85,11 @@ def open_safetensors(path: Path, pickles: bool = False) -> Any:
         ) from None
 
 
+OWN = "sora_core/"  # how the format of this package's own files begins
+FILES = {
+    "latents": "it holds latents; read it with `python -m sora_core decode`",
+    "draft": "it is a draft; load it with Sora Load Draft",
+}
 MARKS = (  # how a key ends or begins, or what it contains, and what such a file is
     (r"lora_|\.lora", "it is a LoRA; load it with a LoRA loader on top of a model"),
     (
@@ -93,6 +98,7 @@ MARKS = (  # how a key ends or begins, or what it contains, and what such a file
     ),
     (r"(self_attn|attn1)\.norm_q\.weight$", "it is a transformer of the Wan family; Sora Load DiT takes a whole one"),
     (r"encoder\.block\.0\.layer", "it is a T5 text encoder; load it with CLIPLoader"),
+    (r"text_model\.encoder\.layers", "it is a CLIP text encoder, which no Wan model reads; they take UMT5"),
     (
         r"^(first_stage_model\.)?(encoder|decoder)\.",
         "it is a VAE; Sora Load VAE takes one of the Wan family",
@@ -102,8 +108,9 @@ MARKS = (  # how a key ends or begins, or what it contains, and what such a file
 
 def describe(metadata: dict[str, str], keys: Iterable[str]) -> str:
     """What a safetensors file seems to be, in words."""
-    if metadata.get("format", "").startswith("sora_core/"):
-        return f"it is a file of this package with format {metadata['format']}; load it with what made it"
+    if metadata.get("format", "").startswith(OWN):
+        kind = metadata["format"].removeprefix(OWN).partition("/")[0]
+        return FILES.get(kind, "it is a checkpoint of this package; load it with Sora Load Model")
     keys = list(keys)
     for mark, words in MARKS:
         if any(re.search(mark, key) for key in keys):

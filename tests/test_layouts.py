@@ -247,6 +247,7 @@ def test_pickles_are_converted_without_running_them(tmp_path: Path) -> None:
         (["model.diffusion_model.input_blocks.0.0.weight"], "it is a Stable Diffusion checkpoint"),
         (["diffusion_model.blocks.0.self_attn.q.lora_A.weight"], "it is a LoRA"),
         (["encoder.block.0.layer.0.SelfAttention.q.weight"], "it is a T5 text encoder"),
+        (["text_model.encoder.layers.0.self_attn.q_proj.weight"], "it is a CLIP text encoder"),
         (["something"], "its first weight is something"),
     ],
 )
@@ -257,6 +258,17 @@ def test_other_files_are_told_apart(tmp_path: Path, keys: list[str], words: str)
             load(tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="neither a Wan transformer nor a Wan VAE: .*" + words):
         convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "wan", torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"), [("1", "Sora Load Model"), ("draft/1", "Sora Load Draft"), ("latents/1", "sora_core decode")]
+)
+def test_this_package_s_own_files_go_elsewhere(tmp_path: Path, form: str, words: str) -> None:
+    weights = {"dit.blocks.0.self_attn.norm_q.weight": torch.ones(2)}
+    save_file(weights, tmp_path / "a.safetensors", {"format": f"sora_core/{form}"})
+    for load in (load_dit, load_vae):
+        with pytest.raises(ValueError, match=words):
+            load(tmp_path / "a.safetensors")
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:
