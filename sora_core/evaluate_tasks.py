@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -23,7 +24,7 @@ from .long import Cue, PipelineEngine, make_long
 from .pipeline import Pipeline
 from .report import report
 from .timeline import Timeline, edit, extend, interpolate, loop
-from .world import COLOURS, Scene, analyse, canonical, follow, is_visible, one_thing, render
+from .world import COLOURS, SHAPES, STYLES, Scene, analyse, canonical, follow, is_visible, one_thing, render
 
 GIVEN, MADE = 9, 8  # frames
 NEAR = 0.25  # of the velocity before a seam: how far that behind it may be off
@@ -189,6 +190,41 @@ def _recolour(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     return f"{thing.colour} -> {prompt}", outs[-2], values
 
 
+def _restyle(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    """One plain clip under a prompt that names another style; shown at the strength before the last."""
+    scene = bench.scene(*TRAVELS)
+    style = STYLES[1:][bench.rng.integers(len(STYLES) - 1)]
+    prompt = canonical(replace(scene, style=style))
+    source, wanted = bench.clip(scene), (style, scene.things[0].shape, scene.things[0].colour)
+    outs = [bench.make(edit(source, strength), prompt, seed) for strength in EDITS]
+    found = [_look(out, scene) for out in outs]
+    values: Values = {}
+    for strength, look in zip(EDITS, found, strict=True):
+        values[f"style at {strength}"] = look[:1] == wanted[:1]
+        values[f"style, shape, colour and track at {strength}"] = look == wanted
+    return prompt, outs[-2], values
+
+
+def _look(frames: Tensor, scene: Scene) -> tuple[str, ...]:
+    """Style, shape and colour of the rendering along the scene's own track that is nearest to a clip; nothing where
+    the empty background is nearer."""
+    some = F.interpolate(frames[::4].movedim(-1, 1), (64, 64), mode="area").movedim(1, -1)
+    thing = scene.things[0]
+
+    def best(candidates: list[Scene]) -> tuple[float, Scene]:
+        drawn = ((one, render(one, len(frames), *frames.shape[1:3])[::4]) for one in candidates)
+        small = ((one, F.interpolate(d.movedim(-1, 1), (64, 64), mode="area").movedim(1, -1)) for one, d in drawn)
+        return min(((float((some - d).square().mean()), one) for one, d in small), key=lambda pair: pair[0])
+
+    shapes = [replace(thing, shape=shape) for shape in SHAPES]
+    _, one = best([replace(scene, style=style, things=(other,)) for style in STYLES for other in shapes])
+    coloured = [replace(one.things[0], colour=colour) for colour in COLOURS if is_visible(colour, scene.background)]
+    error, one = best([replace(one, things=(other,)) for other in coloured])
+    if error >= best([replace(one, things=())])[0]:
+        return ()
+    return one.style, one.things[0].shape, one.things[0].colour
+
+
 def _same_track(a: Tensor, b: Tensor) -> bool:
     """Whether the things of two clips go the same way: correlation above 0.9 along the larger motion."""
     one, other = follow(a), follow(b)
@@ -248,6 +284,7 @@ TASKS: dict[str, Callable[[_Bench, int], tuple[str, Tensor, Values]]] = {
     "loop": _loop,
     "transition": _transition,
     "recolour": _recolour,
+    "restyle": _restyle,
     "cued": _cued,
     "long": _long,
 }

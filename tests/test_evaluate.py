@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from sora_core.evaluate import draw_scene, evaluate, interval, judge
-from sora_core.evaluate_tasks import GIVEN, SINGLE, TASKS, _goes_on, _same_track, evaluate_tasks
+from sora_core.evaluate_tasks import GIVEN, SINGLE, TASKS, _goes_on, _look, _same_track, evaluate_tasks
 from sora_core.pipeline import Pipeline
-from sora_core.world import follow, one_thing, render, scene_of
+from sora_core.world import STYLES, follow, one_thing, render, scene_of
 
 
 def test_judge_tells_right_from_wrong() -> None:
@@ -90,3 +92,16 @@ def test_a_blend_of_two_things_is_not_one() -> None:
             soft = F.avg_pool2d(((a + b) / 2).movedim(-1, 0), 3, 1, 1, count_include_pad=False).movedim(0, -1)
             assert one_thing((a + b) / 2) < SINGLE and one_thing(soft) < SINGLE
     assert one_thing(torch.full((64, 64, 3), 0.5)) == 0
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_look_is_read_along_the_track(style: str) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        scene = draw_scene(rng, "single", "any", 1.0)
+        thing = scene.things[0]
+        frames = render(replace(scene, style=style), 17, 128, 128)
+        assert _look(frames, scene) == (style, thing.shape, thing.colour)
+        soft = F.avg_pool2d(frames.movedim(-1, 1), 3, 1, 1, count_include_pad=False).movedim(1, -1)
+        assert _look(soft, scene)[0] == style
+        assert _look(render(replace(scene, things=()), 17, 128, 128), scene) == ()
