@@ -1,7 +1,7 @@
 """Makes the pictures that the template browser shows, by running every workflow on a ComfyUI that is up; of those that
 need public weights, which nobody has to download for a picture, a card with their name.
 
-python workflows/thumbnails.py [http://127.0.0.1:8188]      run from the root of the repository
+python workflows/thumbnails.py [http://127.0.0.1:8188 [NAME ...]]      run from the root of the repository
 """
 
 from __future__ import annotations
@@ -82,8 +82,10 @@ def card(name: str) -> Tensor:
 
 
 def main() -> None:
-    host = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8188"
+    host, *names = sys.argv[1:] or ["http://127.0.0.1:8188"]
     for path in sorted((HERE / "api").glob("*.json")):
+        if names and path.stem not in names:
+            continue
         if path.stem.startswith("wan_"):
             save(path.stem, card(path.stem))
             continue

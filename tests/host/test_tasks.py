@@ -167,32 +167,17 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
 
 
 def test_a_long_clip_is_edited_in_windows(server: Any, api: Any, tmp_path: Path) -> None:
-    prompt = quick(api("long_video"))
-    node = by_class(prompt, "SoraLongVideo")[0]
-    vae = prompt[node]["inputs"]["vae"]
-    other = api("sdedit")
-    material = other[by_class(other, "SoraWorldClip")[0]]["inputs"] | {"frames": 33}
-    prompt["material"] = {"class_type": "SoraWorldClip", "inputs": material}
+    prompt = quick(api("long_edit"))
+    node, task, material = (by_class(prompt, k)[0] for k in ("SoraLongVideo", "SoraSDEdit", "SoraWorldClip"))
     size = {"width": 72, "height": 56, "upscale_method": "bilinear", "crop": "disabled"}
-    prompt["clip"] = {"class_type": "ImageScale", "inputs": {"image": ["material", 0]} | size}
-    prompt["edit"] = {
-        "class_type": "SoraSDEdit",
-        "inputs": {"vae": vae, "images": ["clip", 0], "strength": 0.6, "first_frame": 4, "last_frame": -1, "curve": ""},
-    }
-    prompt[node]["inputs"] |= {"latent": ["edit", 0], "prompts": "a blue star spins on a night background"}
-    prompt["made"] = {"class_type": "SaveImage", "inputs": {"images": [node, 0], "filename_prefix": "made"}}
-    prompt["source"] = {"class_type": "SaveImage", "inputs": {"images": ["clip", 0], "filename_prefix": "source"}}
-    outcome = server.run(prompt)
-    assert outcome.error is None, outcome.error
-    made, source = (
-        torch.cat([read_video(server.view(entry, tmp_path)).frames for entry in outcome.outputs[name]["images"]])
-        for name in ("made", "source")
-    )
+    prompt["clip"] = {"class_type": "ImageScale", "inputs": {"image": [material, 0]} | size}
+    prompt[task]["inputs"] |= {"images": ["clip", 0], "first_frame": 4}
+    made, source = frames_of(server, prompt, [node, "clip"], tmp_path)
     assert made.shape == source.shape == (33, 56, 72, 3)
     assert torch.equal(made[:4], source[:4]) and not (made[4:] == source[4:]).all((1, 2, 3)).any()
     prompt["later"] = {
         "class_type": "SoraExtend",
-        "inputs": {"vae": vae, "images": ["clip", 0], "before": 4, "after": 0, "overlap": 9},
+        "inputs": {"vae": prompt[task]["inputs"]["vae"], "images": ["clip", 0], "before": 4, "after": 0, "overlap": 9},
     }
     prompt[node]["inputs"]["latent"] = ["later", 0]
     assert "Sora Sampler makes such a clip at once" in server.run(prompt).error["exception_message"]

@@ -309,7 +309,7 @@ def test_long_videos_run_on_public_weights(server: Any, api: Any, weights: Path,
     assert made.shape == (20, 32, 48, 3) and float(made.std()) > 0.01
 
 
-@pytest.mark.parametrize("name", ["wan_text_to_video", "wan_image_to_video", "wan_extend"])
+@pytest.mark.parametrize("name", ["wan_text_to_video", "wan_experts", "wan_image_to_video", "wan_extend"])
 def test_the_whole_graph_runs(server: Any, api: Any, weights: Path, tmp_path: Path, name: str) -> None:
     """The shipped workflows on small weights: the host's CLIPLoader, samplers and savers around ours, and its loaders
     under our tasks."""
@@ -331,6 +331,8 @@ def test_the_whole_graph_runs(server: Any, api: Any, weights: Path, tmp_path: Pa
     prompt = api(name)
     for node in prompt.values():
         node["inputs"] |= smaller.get(node["class_type"], {})
+    for node in by_class(prompt, "SoraLoadDiT")[1:]:
+        prompt[node]["inputs"]["weights"] = "low.safetensors"
     (save,) = by_class(prompt, "SaveVideo")
     outcome = server.run(prompt)
     shown = [event["data"]["node"] for event in outcome.events if event["type"] == "sora.preview"]
