@@ -146,8 +146,6 @@ class SoraLongVideo(io.ComfyNode):
         engine = HostEngine(
             model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id
         )
-        if line is not None:
-            height, width = (-(-side // engine.multiple) * engine.multiple for side in (height, width))
         described = [engine.described, prompts, fps, width, height, window, overlap, correct, seed]
         described += [] if given is None else [digest(part) for part in given]
         folder = host.keeping_folder(hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16])

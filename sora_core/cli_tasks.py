@@ -103,9 +103,12 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
         (defaults.width, defaults.height) if start is None else (start.frames.shape[2], start.frames.shape[1])
     )
     check_target(out, (frames, height, width), fps, lossless=args.lossless)
+    window = args.window or defaults.frames
+    if start is None:
+        defaults.check(width, height, window, pipeline.model.vae.config.time_factor)
     windows = make_long(
         PipelineEngine(pipeline, **_settings(args)), cues, frames, fps=float(fps), width=width, height=height,
-        window=args.window or defaults.frames, overlap=args.overlap, correct=args.correct, seed=args.seed,
+        window=window, overlap=args.overlap, correct=args.correct, seed=args.seed,
         start=None if start is None else start.frames, folder=args.keep,
     )  # fmt: skip
     drift: list[tuple[float | None, float | None]] = []

@@ -31,8 +31,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .checkpoint import fingerprint
+from .config import check_size
 from .pipeline import Pipeline, video_to_frames
-from .timeline import Timeline
+from .timeline import Timeline, pad_sides
 from .vae_layers import Stream
 
 
@@ -134,7 +135,10 @@ class PipelineEngine:
         self._stream: Stream = {}
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        self.pipeline.model.defaults.check(width, height, frames, self.time_factor)
+        most = self.pipeline.model.defaults.max_frames
+        check_size(
+            width, height, frames, self.multiple, self.time_factor, sides=(self.multiple, 8192), most_frames=most
+        )
         return self.pipeline.model.vae.latent_shape(frames, height, width)
 
     def sample(self, window: Task) -> Tensor:
@@ -181,12 +185,16 @@ def make_long(
     so within half a latent frame. fps: for their times. window: frames the model makes at once, 4n + 1. overlap: latent
     frames that it sees again. correct: share of the drift that is taken back, 0 to 1. start: a clip (T, height, width,
     3) to go on from, which is not counted and not returned. given: latents (1, C, T', H', W') of the clip and how far
-    each place may leave them (1, 1, T', H', W'), as in `Pipeline.sample`; drift is not corrected then. folder: keeps
-    finished windows, and goes on from them.
+    each place may leave them (1, 1, T', H', W'), as in `Pipeline.sample`; drift is not corrected then. A clip that
+    exists may have any sides: what the engine cannot take is padded, and cut off again. folder: keeps finished windows,
+    and goes on from them.
     Raises ValueError, before anything is made, where the settings cannot be or the folder holds another clip.
     """
+    sides = (height, width)
+    if start is not None or given is not None:
+        sides = tuple(-(-side // engine.multiple) * engine.multiple for side in sides)
     try:
-        shape = engine.latent_shape(window, height, width)
+        shape = engine.latent_shape(window, *sides)
     except ValueError as error:
         raise ValueError(f"window of {window} frames of {width}x{height}: {error}") from None
     if frames < 1:
@@ -212,8 +220,11 @@ def make_long(
         store = _Store(folder, described)
     tasks = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given)
     if start is not None:
-        tasks.go_on_from(start)
-    return _windows(engine, tasks, frames, correct, store)
+        tasks.go_on_from(pad_sides(start[-tasks.reach :], engine.multiple))
+    return (
+        replace(made, frames=made.frames[:, :height, :width])
+        for made in _windows(engine, tasks, frames, correct, store)
+    )
 
 
 def make_timeline(
@@ -229,12 +240,11 @@ def make_timeline(
     """The finished clip (T, H, W, 3) of a task, window after window; see `make_long`. A window sees what is given in it
     and what was made before it, so this is for edits and for new frames behind a clip. on_frames(count): called with
     the number of frames that were finished."""
-    known, strength = line.encode(engine.encode, engine.multiple)
-    height, width = (-(-side // engine.multiple) * engine.multiple for side in line.canvas.shape[1:3])
+    frames, height, width = line.canvas.shape[:3]
     made = []
     for part in make_long(
-        engine, [Cue(0, text)], len(line.canvas), fps=1, width=width, height=height, window=window, overlap=overlap,
-        seed=seed, given=(known, strength),
+        engine, [Cue(0, text)], frames, fps=1, width=width, height=height, window=window, overlap=overlap, seed=seed,
+        given=line.encode(engine.encode, engine.multiple),
     ):  # fmt: skip
         made.append(part.frames)
         if on_frames is not None:
@@ -276,10 +286,14 @@ class _Tasks:
     def has_past(self) -> bool:
         return self._latents.numel() > 0
 
-    def go_on_from(self, start: Tensor) -> None:
-        reach = (self.overlap + 1) * self.engine.time_factor + 1
-        tail = start[-reach:]
-        tail = torch.cat([tail[:1].expand(reach - len(tail), *tail.shape[1:]), tail])  # a short clip stood still before
+    @property
+    def reach(self) -> int:
+        """Frames at the end of a clip that is gone on from that are seen, or that the decoder has to have seen."""
+        return (self.overlap + 1) * self.engine.time_factor + 1
+
+    def go_on_from(self, tail: Tensor) -> None:
+        """tail: at most `reach` frames. A clip that is shorter stood still before."""
+        tail = torch.cat([tail[:1].expand(self.reach - len(tail), *tail.shape[1:]), tail])
         latents = self.engine.encode(tail)
         self.engine.decode(latents)  # the decoder has seen it, too
         self._latents, self._frames = latents[:, :, -self.overlap :], tail[self.engine.time_factor :]

@@ -72,7 +72,7 @@ class Timeline:
             open_end = last * FACTOR + 1 - (at + count)  # frames of the last latent that are not given
             if open_end:
                 most[last] = 1 - TOLD * (1 - open_end / FACTOR)
-            frames = _held(_pad_sides(self.canvas[at : at + count], multiple), count + open_end)
+            frames = _held(pad_sides(self.canvas[at : at + count], multiple), count + open_end)
             if at == 0:
                 latents = encode(frames)
             else:
@@ -84,7 +84,7 @@ class Timeline:
             known[:, :, first : first + latents.shape[2]] = latents
         if known is None:
             raise ValueError("nothing is given on this timeline: pin an image, or sample without one")
-        padded = _pad_sides(self.strength.expand(*self.canvas.shape[:3])[..., None], multiple)[..., 0]
+        padded = pad_sides(self.strength.expand(*self.canvas.shape[:3])[..., None], multiple)[..., 0]
         strength = mask_to_latents(padded, tuple(known.shape[2:]), FACTOR).clamp(least, most)
         cell = multiple * known.shape[3] // padded.shape[1]  # latents per patch: a patch is kept as a whole or not
         grid = Grid.of(tuple(known.shape[2:]), (1, cell, cell))
@@ -325,7 +325,7 @@ def _held(frames: Tensor, length: int) -> Tensor:
     return torch.cat([frames, frames[-1:].expand(length - len(frames), *frames.shape[1:])]).float()
 
 
-def _pad_sides(frames: Tensor, multiple: int) -> Tensor:
+def pad_sides(frames: Tensor, multiple: int) -> Tensor:
     """Frames (T, H, W, C) whose edges are repeated until both sides are multiples."""
     height, width = frames.shape[1:3]
     down, right = -height % multiple, -width % multiple

@@ -54,6 +54,21 @@ def test_more_than_a_window_is_made_in_windows(tiny_file: Path, tmp_path: Path, 
     assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *windows, "--window", "5") != 0
 
 
+@pytest.mark.parametrize(("width", "height"), [(50, 38), (272, 30)])
+def test_windows_go_on_from_clips_of_any_size(tiny_file: Path, tmp_path: Path, width: int, height: int) -> None:
+    source = torch.rand(7, height, width, 3, generator=torch.Generator().manual_seed(0))
+    clip = tmp_path / "clip.mkv"
+    write_video(clip, source, 25, lossless=True)
+    source = read_video(clip).frames
+    for words in (
+        ("long", PROMPT, "--start", str(clip), "--seconds", "0.8", "--window", "13"),
+        ("extend", str(clip), PROMPT, "--after", "20", "--window", "13", "--overwrite"),
+    ):
+        assert run(tiny_file, tmp_path, *words) == 0
+        out = read_video(tmp_path / "out.mkv").frames
+        assert out.shape == (27, height, width, 3) and torch.equal(out[:7], source)
+
+
 def test_interpolate_and_loop_keep_every_bit(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
     other = tmp_path / "other.mkv"
     write_video(other, torch.rand(2, 38, 50, 3, generator=torch.Generator().manual_seed(1)), 25, lossless=True)
@@ -117,6 +132,7 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
         (("edit", "{clip}", PROMPT, "--last", "7"), "choose 0 to 6"),
         (("loop", "{clip}", PROMPT, "--frames", "0"), "0 new frames"),
         (("long",), "there is no prompt"),
+        (("long", "a", "--size", "272x64"), "width 272"),
         (("long", "0:00 a\nb", "--start", "gone.mp4"), "line 2"),  # before anything is read
         (("long", "0:00 a\n0:01 b\n0:01.1 c", "--window", "17"), "prompts at 1 s and 1.1 s: move them apart"),
     ],
