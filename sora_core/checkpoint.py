@@ -6,7 +6,6 @@ Weights are memory-mapped and reach the networks without a second copy; every ke
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from .config import DiTConfig, SamplingDefaults, TextConfig, VAEConfig
 from .dit import DiT
+from .files import replacing
 from .tensors import describe, open_safetensors
 from .text import TextEncoder
 from .vae import VAE
@@ -72,9 +72,8 @@ def save_checkpoint(path: Path | str, model: Model, dtype: torch.dtype = torch.b
         "provenance": json.dumps(model.provenance),
         "scores": json.dumps(model.scores),
     }
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata)
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from .checkpoint import BUNDLED, read_metadata
 from .cli_tasks import add_tasks
-from .layouts import LAYOUTS, convert
+from .convert import convert
+from .layouts import LAYOUTS
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
 from .sheet import contact_sheet
@@ -308,8 +309,8 @@ def parser() -> argparse.ArgumentParser:
     one = command(
         "convert",
         convert_weights,
-        "Write public Wan weights (transformer or VAE) in another layout or precision, one tensor at a time.",
-        "wan2.1_t2v_1.3B.safetensors --layout diffusers --dtype fp8 --out small.safetensors",
+        "Write public Wan weights (transformer, VAE, LoRA) in another layout or precision, one tensor at a time.",
+        "wan2.1_t2v_1.3B_fp16.safetensors --dtype fp8 --out small.safetensors",
         model=False,
     )
     one.add_argument("weights", type=Path, help="a .safetensors file, the folder of a sharded model, or its index")

@@ -6,7 +6,6 @@ One safetensors file: the tensors, and in its metadata, as JSON, what they belon
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .files import replacing
 from .samplers import Progress
 from .timeline import Timeline
 
@@ -35,9 +35,8 @@ def save_draft(path: Path | str, draft: Mapping[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     note = json.dumps(_to_json(dict(draft), "draft", tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"format": FORMAT, "draft": note})
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, {"format": FORMAT, "draft": note})
 
 
 def load_draft(path: Path | str) -> dict[str, Any]:

@@ -7,26 +7,32 @@ Sources of the names: github.com/Wan-Video/Wan2.1 and Wan2.2, github.com/hugging
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .config import DiTConfig, VAEConfig
 from .dit import DiT
-from .tensors import EIGHT_BITS, OWN, TensorFile, describe, write_tensors
+from .tensors import LORA, OWN, TensorFile, describe
 from .vae import VAE
 
 LAYOUTS = ("wan", "diffusers")
 HEAD = 128  # width of a head in every Wan model; weights do not tell
 TEXT_LEN = 512
-DEPTHS = {1536: 30, 3072: 30, 5120: 40}  # blocks of the public models of a width
-DIT_MARKS = {"wan": "blocks.0.self_attn.norm_q.weight", "diffusers": "blocks.0.attn1.norm_q.weight"}
-VAE_MARKS = {"wan": "decoder.head.0.gamma", "diffusers": "decoder.norm_out.gamma"}  # other VAEs have no gamma there
+DEPTHS = {(1536, 8960): 30, (3072, 14336): 30, (5120, 13824): 40}  # blocks of the public models of a width
+# Weights that only such a network has; two of each, so that a file that lacks one is still known.
+DIT_MARKS = {
+    "wan": ("blocks.0.self_attn.norm_q.weight", "blocks.0.cross_attn.norm_q.weight"),
+    "diffusers": ("blocks.0.attn1.norm_q.weight", "blocks.0.attn2.norm_q.weight"),
+}
+VAE_MARKS = {  # other VAEs have no gamma there
+    "wan": ("decoder.head.0.gamma", "encoder.head.0.gamma"),
+    "diffusers": ("decoder.norm_out.gamma", "encoder.norm_out.gamma"),
+}
 KINDS = {"F32", "F16", "BF16", "F64", "F8_E4M3", "F8_E5M2"}  # of safetensors
 
 _DIT = {  # ours and Wan's, diffusers'
@@ -52,10 +58,11 @@ def dit_names(config: DiTConfig, layout: str) -> dict[str, str]:
     """Our name of every weight to the layout's."""
     with torch.device("meta"):
         ours = DiT(config).state_dict()
-    return {key: key if layout == "wan" else _diffusers_dit(key) for key in ours}
+    return {key: key if layout == "wan" else diffusers_name(key) for key in ours}
 
 
-def _diffusers_dit(key: str) -> str:
+def diffusers_name(key: str) -> str:
+    """Diffusers' name of a transformer's weight, or of a layer, from ours."""
     block = re.fullmatch(r"(blocks\.\d+)\.(modulation|self_attn|cross_attn|norm3|ffn\.[02])(?:\.(.+))?", key)
     if block is None:
         stem = next((stem for stem in _DIT if key.startswith(stem)), None)
@@ -73,20 +80,18 @@ def read_dit(tensors: TensorFile) -> tuple[DiTConfig, dict[str, str]]:
     Raises ValueError that says what the file holds instead, or names a missing, surplus or misshapen weight.
     """
     prefix, layout = _find(tensors, DIT_MARKS, "a Wan transformer")
+    own = [key.removeprefix(prefix) for key in tensors if key.startswith(prefix)]
     for part, kind in (("img_emb", "image-to-video"), ("image_embedder", "image-to-video"), ("vace", "VACE"),
                        ("face_adapter", "animation"), ("casual_audio_encoder", "sound-to-video")):  # fmt: skip
-        if any(part in key for key in tensors):
+        if any(part in key for key in own):
             raise ValueError(
                 f"{tensors.path.name} is Wan's {kind} model, which has parts of its own; load a text-to-video one here"
             )
 
-    def shape(key: str) -> tuple[int, ...]:
-        name = prefix + (key if layout == "wan" else _diffusers_dit(key))
-        if name not in tensors:
-            raise ValueError(f"{tensors.path.name} lacks {name}; get the file again")
-        return tensors.shape(name)
+    def shape(key: str, ndim: int = 2) -> tuple[int, ...]:
+        return _shape(tensors, prefix + (key if layout == "wan" else diffusers_name(key)), ndim)
 
-    dim, in_dim, *patch = shape("patch_embedding.weight")
+    dim, in_dim, *patch = shape("patch_embedding.weight", 5)
     if dim % HEAD:
         raise ValueError(f"{tensors.path.name} is {dim} wide, which does not divide into heads of {HEAD}")
     if in_dim not in (16, 48):
@@ -100,7 +105,7 @@ def read_dit(tensors: TensorFile) -> tuple[DiTConfig, dict[str, str]]:
         dim=dim,
         ffn_dim=shape("blocks.0.ffn.0.weight")[0],
         heads=dim // HEAD,
-        layers=1 + max(int(found[1]) for key in tensors if (found := re.search(r"blocks\.(\d+)\.", key))),
+        layers=1 + max(int(found[1]) for key in own if (found := re.match(r"blocks\.(\d+)\.", key))),
         patch=(patch[0], patch[1], patch[2]),
         text_dim=shape("text_embedding.0.weight")[1],
         text_len=TEXT_LEN,
@@ -110,9 +115,10 @@ def read_dit(tensors: TensorFile) -> tuple[DiTConfig, dict[str, str]]:
         raise ValueError(
             f"{tensors.path.name} takes {in_dim} channels and makes {config.out_dim}: a variant not known here"
         )
-    if config.layers < DEPTHS.get(dim, 0):
-        logging.getLogger(__name__).warning(
-            "%s has %d blocks; the public Wan of this width has %d", tensors.path.name, config.layers, DEPTHS[dim]
+    if config.layers < (depth := DEPTHS.get((dim, config.ffn_dim), 0)):
+        raise ValueError(
+            f"{tensors.path.name} has {config.layers} blocks and the public Wan of this width {depth}: it lacks "
+            f"{prefix}blocks.{config.layers} and what follows; get the file again"
         )
     names = {ours: prefix + theirs for ours, theirs in dit_names(config, layout).items()}
     with torch.device("meta"):
@@ -191,18 +197,13 @@ def read_vae(tensors: TensorFile) -> tuple[VAEConfig, dict[str, str]]:
     latent format brings them to unit variance."""
     prefix, layout = _find(tensors, VAE_MARKS, "a Wan VAE")
 
-    def shape(key: str) -> tuple[int, ...]:
-        name = prefix + key
-        if name not in tensors:
-            raise ValueError(f"{tensors.path.name} is not a Wan VAE: it lacks {name}")
-        return tensors.shape(name)
-
     first, last, quant = (
         ("encoder.conv1", "decoder.head.0", "conv2") if layout == "wan"
         else ("encoder.conv_in", "decoder.norm_out", "post_quant_conv")
     )  # fmt: skip
-    width, pixels = shape(f"{first}.weight")[:2]
-    out, z = shape(f"{last}.gamma")[0], shape(f"{quant}.weight")[0]
+    width, pixels = _shape(tensors, f"{prefix}{first}.weight", 5)[:2]
+    out = _shape(tensors, f"{prefix}{last}.gamma")[0]
+    z = _shape(tensors, f"{prefix}{quant}.weight", 5)[0]
     config = VAEConfig(
         z_dim=z,
         pixel_patch=round((pixels / 3) ** 0.5),
@@ -250,19 +251,42 @@ def _filled(network: Any, tensors: TensorFile, names: Mapping[str, str], dtype: 
     return network.eval().requires_grad_(False)
 
 
-def _has(tensors: TensorFile, marks: Mapping[str, str]) -> bool:
-    return any(key == mark or key.endswith("." + mark) for key in tensors for mark in marks.values())
+def holds(tensors: TensorFile, marks: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether a file has one of the marks."""
+    return bool(_marked(tensors, marks))
 
 
-def _find(tensors: TensorFile, marks: dict[str, str], wanted: str) -> tuple[str, str]:
-    """Prefix and layout of the network that has one of the marks."""
-    if tensors.metadata.get("format", "").startswith(OWN):
+def _marked(tensors: TensorFile, marks: Mapping[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+    """Prefix and layout of every network in a file that has one of the marks."""
+    ends = {mark: layout for layout, names in marks.items() for mark in names}
+    found = {
+        (key.removesuffix(mark), layout)
+        for key in tensors
+        for mark, layout in ends.items()
+        if key == mark or key.endswith("." + mark)
+    }
+    return sorted(found)
+
+
+def _find(tensors: TensorFile, marks: Mapping[str, tuple[str, ...]], wanted: str) -> tuple[str, str]:
+    """Prefix and layout of the one network that has one of the marks."""
+    own = tensors.metadata.get("format", "").startswith(OWN)
+    if own or any(re.search(LORA, key) for key in tensors) or not (found := _marked(tensors, marks)):
         raise ValueError(f"{tensors.path.name} is not {wanted}: {describe(tensors.metadata, tensors)}")
-    for layout, mark in marks.items():
-        for key in tensors:
-            if key == mark or key.endswith("." + mark):
-                return key.removesuffix(mark), layout
-    raise ValueError(f"{tensors.path.name} is not {wanted}: {describe(tensors.metadata, tensors)}")
+    if len(found) > 1:
+        places = " and ".join(repr(prefix) for prefix, _ in found)
+        raise ValueError(f"{tensors.path.name} holds more than one such network, at {places}; give one alone")
+    return found[0]
+
+
+def _shape(tensors: TensorFile, name: str, ndim: int | None = None) -> tuple[int, ...]:
+    """Raises ValueError that names the weight where it is missing or has another number of dimensions."""
+    if name not in tensors:
+        raise ValueError(f"{tensors.path.name} lacks {name}; get the file again")
+    shape = tensors.shape(name)
+    if not shape or len(shape) != (ndim or len(shape)):
+        raise ValueError(f"{tensors.path.name}: {name} has shape {shape}, which no Wan model has; get the file again")
+    return shape
 
 
 def _check(tensors: TensorFile, names: Mapping[str, str], network: nn.Module, prefix: str) -> None:
@@ -273,6 +297,7 @@ def _check(tensors: TensorFile, names: Mapping[str, str], network: nn.Module, pr
             raise ValueError(f"{tensors.path.name} holds weights of {kind}; get one of 16 or 32 bits, or of scaled fp8")
     if missing := sorted(wanted - found):
         raise ValueError(f"{tensors.path.name} lacks {len(missing)} weights, the first is {missing[0]}; get it again")
+    found |= set(tensors.scales())  # a scale's weight counts as found, there or not
     surplus = sorted(key for key in found - wanted if key.startswith(prefix))
     if surplus:
         raise ValueError(f"{tensors.path.name} has {len(surplus)} weights too many, the first is {surplus[0]}")
@@ -281,48 +306,4 @@ def _check(tensors: TensorFile, names: Mapping[str, str], network: nn.Module, pr
         if torch.Size(shape).numel() != value.numel() or tuple(shape[: value.ndim]) != tuple(value.shape):
             wanted_shape = tuple(value.shape)
             raise ValueError(f"{tensors.path.name}: {names[key]} has shape {shape}, the rest asks for {wanted_shape}")
-
-
-# ---- conversion
-
-
-def convert(source: Path | str, out: Path | str, layout: str, dtype: torch.dtype) -> str:
-    """Write a transformer or VAE in another layout and precision, one tensor in memory at a time; returns what it is.
-
-    dtype: float8_e4m3fn keeps matrices of blocks in eight bits, each with a scale (ComfyUI's scaled fp8), and the rest
-    in bfloat16. Raises ValueError where the source is neither.
-    """
-    tensors = TensorFile(source, pickles=True)
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout {layout!r} is not known; use one of {', '.join(LAYOUTS)}")
-    if _has(tensors, DIT_MARKS):
-        config, names = read_dit(tensors)
-        targets, kind = dit_names(config, layout), f"transformer of {config.layers} blocks, {config.dim} wide"
-    else:
-        if not _has(tensors, VAE_MARKS):
-            seen = describe(tensors.metadata, tensors)
-            raise ValueError(f"{tensors.path.name} is neither a Wan transformer nor a Wan VAE: {seen}")
-        vae_config, names = read_vae(tensors)
-        targets, kind = vae_names(vae_config, layout), f"VAE of {vae_config.z_dim} channels"
-    small = torch.bfloat16 if dtype in EIGHT_BITS else dtype
-    plan: list[tuple[str, torch.dtype, tuple[int, ...], Any]] = []
-    for ours, theirs in names.items():
-        shape, target = tensors.shape(theirs), targets[ours]
-        if dtype in EIGHT_BITS and ours.startswith("blocks.") and len(shape) == 2:
-            scale_of = lambda key=theirs: _scale(tensors.get(key, torch.float32), dtype)  # noqa: E731
-            plan.append((target, dtype, shape, lambda key=theirs: _eight_bits(tensors.get(key, torch.float32), dtype)))
-            plan.append((target.removesuffix("weight") + "scale_weight", torch.float32, (), scale_of))
-        else:
-            plan.append((target, small, shape, lambda key=theirs: tensors.get(key, small)))
-    if dtype in EIGHT_BITS:
-        plan.append(("scaled_fp8", dtype, (0,), lambda: torch.empty(0, dtype=dtype)))
-    write_tensors(Path(out), plan)
-    return kind
-
-
-def _scale(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    return (weight.abs().max() / torch.finfo(dtype).max).clamp(min=1e-12)
-
-
-def _eight_bits(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    return (weight / _scale(weight, dtype)).to(dtype)
+    tensors.check_scales(wanted)

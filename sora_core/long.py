@@ -14,7 +14,6 @@ Against drift, the statistics of new latents are led towards those of the first 
 from __future__ import annotations
 
 import json
-import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from torch import Tensor
 
 from .checkpoint import fingerprint
 from .config import check_size
+from .files import replacing
 from .pipeline import Pipeline, video_to_frames
 from .timeline import Timeline, pad_sides
 from .vae_layers import Stream
@@ -403,9 +403,8 @@ class _Store:
         if note.exists() and note.read_text(encoding="utf-8") != text:
             raise ValueError(f"{folder} keeps the windows of another clip; choose another folder, or remove it")
         if not note.exists():
-            partial = note.with_suffix(".partial")
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, note)
+            with replacing(note) as partial:
+                partial.write_text(text, encoding="utf-8")
 
     def _path(self, number: int) -> Path:
         return self.folder / f"window-{number:04d}.safetensors"
@@ -422,7 +421,6 @@ class _Store:
             return None
 
     def save(self, number: int, made: _Made) -> None:
-        partial = self._path(number).with_suffix(".partial")
         drift = json.dumps([made.drift, made.corrected])
-        save_file({"latents": made.latents.contiguous()}, partial, {"drift": drift})
-        os.replace(partial, self._path(number))
+        with replacing(self._path(number)) as partial:
+            save_file({"latents": made.latents.contiguous()}, partial, {"drift": drift})

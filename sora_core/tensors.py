@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
+from .files import replacing
+
+PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 SCALES = {".scale_weight": ".weight", ".weight_scale": ".weight"}  # of a scale: what it belongs to
 LEFT_OUT = (".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant")  # how to multiply in eight bits: we do not
+FLOATS = {"F64", "F32", "F16", "BF16"}  # of safetensors
+BEGINNINGS = {  # of files that are no safetensors: what they are, and what to do
+    b"GGUF": "it is GGUF, which is not read here; get the .safetensors of 16 bits or of scaled fp8",
+    b"PK\x03\x04": "it is a pickle (torch.save) under another name; call it .pth and use `python -m sora_core convert`",
+    b"\x80\x02": "it is a pickle (torch.save) under another name; call it .pth and use `python -m sora_core convert`",
+    b"version https://git-lfs": "it is a pointer of Git LFS; run `git lfs pull`, or download the file itself",
+    b"<": "it is a web page, not the file; the download needs another address, or a login",
+}
 CODES = {
     torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
@@ -36,11 +46,12 @@ class _Pickle:
 
     def __init__(self, path: Path) -> None:
         try:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
         except Exception as error:  # of the unpickler, the archive or the system
             raise ValueError(f"{path.name} cannot be read as a pickle of weights alone: {error}") from None
-        found = found.get("state_dict", found) if isinstance(found, dict) else {}
-        self._state = {key: value for key, value in found.items() if isinstance(value, Tensor)}
+        self._state = _named_tensors(found)
+        if not self._state:
+            raise ValueError(f"{path.name} is a pickle without weights by name")
 
     def keys(self) -> Iterable[str]:
         return self._state.keys()
@@ -65,6 +76,14 @@ class _Pickle:
             return CODES.get(self._tensor.dtype, str(self._tensor.dtype))
 
 
+def _named_tensors(found: Any) -> dict[str, Tensor]:
+    """The tensors of a dictionary, or of the one in it that has most: `state_dict`, `model`, `generator_ema`."""
+    if not isinstance(found, Mapping):
+        return {}
+    own = {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    return max([own, *map(_named_tensors, found.values())], key=len)
+
+
 def open_safetensors(path: Path, pickles: bool = False) -> Any:
     """`safe_open`, with errors that say what the file is instead. pickles: these are opened too."""
     if path.suffix.lower() in PICKLES and path.is_file():
@@ -79,10 +98,12 @@ def open_safetensors(path: Path, pickles: bool = False) -> Any:
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
-        raise ValueError(
-            f"{path.name} cannot be read as safetensors: it is truncated or of another format; get the file again "
-            f"({error})"
-        ) from None
+        with path.open("rb") as file:
+            begins = file.read(32).lstrip()
+        known = (words for mark, words in BEGINNINGS.items() if begins.startswith(mark))
+        words = "it is empty; get the file again" if not begins else next(known, None)
+        words = words or f"it is truncated or of another format; get the file again ({error})"
+        raise ValueError(f"{path.name} cannot be read as safetensors: {words}") from None
 
 
 OWN = "sora_core/"  # how the format of this package's own files begins
@@ -90,17 +111,26 @@ FILES = {
     "latents": "it holds latents; read it with `python -m sora_core decode`",
     "draft": "it is a draft; load it with Sora Load Draft",
 }
+LORA = r"lora_(A|B|up|down|unet|te)|\.lora\.|\.lokr_w|\.hada_w|\.diff(_b)?$|^lycoris_"
 MARKS = (  # how a key ends or begins, or what it contains, and what such a file is
-    (r"lora_|\.lora", "it is a LoRA; load it with a LoRA loader on top of a model"),
+    (LORA, "it is a LoRA; load it with a LoRA loader on top of a model"),
     (
         r"^(model\.diffusion_model\.input_blocks|first_stage_model\.|cond_stage_model\.)",
         "it is a Stable Diffusion checkpoint, an image model of another architecture",
     ),
-    (r"(self_attn|attn1)\.norm_q\.weight$", "it is a transformer of the Wan family; Sora Load DiT takes a whole one"),
-    (r"encoder\.block\.0\.layer", "it is a T5 text encoder; load it with CLIPLoader"),
-    (r"text_model\.encoder\.layers", "it is a CLIP text encoder, which no Wan model reads; they take UMT5"),
     (
-        r"^(first_stage_model\.)?(encoder|decoder)\.",
+        r"(^|\.)blocks\.\d+\.(self_attn|attn1)\.",
+        "it is a transformer of the Wan family; Sora Load DiT takes a whole one",
+    ),
+    (r"encoder\.block\.0\.layer", "it is a T5 text encoder; load it with CLIPLoader"),
+    (
+        r"^blocks\.0\.attn\.q\.weight$",
+        "it is a T5 text encoder in Wan's own layout; CLIPLoader reads the one that was repackaged for ComfyUI",
+    ),
+    (r"text_model\.encoder\.layers", "it is a CLIP text encoder, which no Wan model reads; they take UMT5"),
+    (r"vision_model\.encoder\.layers|(^|\.)visual\.", "it is a CLIP vision encoder; load it with CLIPVisionLoader"),
+    (
+        r"^(encoder|decoder)\.(conv|down|up|mid|quant|head)",
         "it is a VAE; Sora Load VAE takes one of the Wan family",
     ),
 )
@@ -119,18 +149,24 @@ def describe(metadata: dict[str, str], keys: Iterable[str]) -> str:
 
 
 class TensorFile:
-    """Tensors by name, from one file or many; nothing is read before it is asked for."""
+    """Tensors by name, from one file or many; nothing is read before it is asked for. Raises ValueError where two of
+    them hold the same name."""
 
     def __init__(self, path: Path | str, pickles: bool = False) -> None:
         self.path = Path(path)
-        self._files = [open_safetensors(part, pickles) for part in _parts(self.path)]
+        self.parts = files_of(self.path)
+        self._files = [open_safetensors(part, pickles) for part in self.parts]
         self._owner: dict[str, Any] = {}
         self._scales: dict[str, str] = {}
-        for file in self._files:
+        self.scaled = False  # says that its matrices of eight bits have scales
+        for part, file in zip(self.parts, self._files, strict=True):
             for key in file.keys():  # noqa: SIM118
+                if key in self._owner:
+                    raise ValueError(f"{part.name} holds {key}, which another file of the same model holds too")
                 scale = next((suffix for suffix in SCALES if key.endswith(suffix)), None)
                 if scale is not None:
                     self._scales[key.removesuffix(scale) + SCALES[scale]] = key
+                self.scaled |= key.endswith("scaled_fp8")
                 if not key.endswith(LEFT_OUT):
                     self._owner[key] = file
 
@@ -152,38 +188,64 @@ class TensorFile:
         """Its type in safetensors' words."""
         return self._owner[key].get_slice(key).get_dtype()
 
+    def check_scales(self, wanted: Iterable[str]) -> None:
+        """Raises ValueError that names a weight of eight bits, of those wanted, whose scale is missing while others
+        have one, or a scale that is not one number for its weight or for each of its rows."""
+        eight = sorted(key for key in wanted if self.kind(key).startswith("F8"))
+        bare = [key for key in eight if key not in self._scales]
+        if bare and (self.scaled or len(bare) < len(eight)):
+            raise ValueError(f"{self.path.name} lacks the scale of {bare[0]}, which is in eight bits; get it again")
+        for weight in wanted:
+            if (scale := self._scales.get(weight)) is None:
+                continue
+            rows = self.shape(weight)[:1]
+            count, shape = torch.Size(self.shape(scale)).numel(), self.shape(scale)
+            if self.kind(scale) not in FLOATS or (count != 1 and (shape[:1] != rows or count != shape[0])):
+                raise ValueError(
+                    f"{self.path.name}: {scale} is {self.kind(scale)} of shape {shape}; only one scale for a "
+                    "matrix, or one for each of its rows, is read here: get the scaled fp8 or the 16-bit file"
+                )
+
+    def scales(self) -> dict[str, str]:
+        """Of a weight's name to that of its scale."""
+        return dict(self._scales)
+
     def get(self, key: str, dtype: torch.dtype | None = None) -> Tensor:
-        """A tensor, in its own precision or in `dtype`; eight bits become bfloat16 where no `dtype` is given."""
+        """A tensor, in its own precision or in `dtype`; where no `dtype` is given, eight bits become bfloat16, and 64
+        float32."""
         tensor = self._owner[key].get_tensor(key)
         if key in self._scales:
             scale = self._owner[self._scales[key]].get_tensor(self._scales[key]).float()
-            tensor = (
-                tensor.float() * scale.view(-1, *[1] * (tensor.ndim - 1))
-                if scale.numel() > 1
-                else tensor.float() * scale
-            )
+            tensor = tensor.float() * scale.reshape(-1, *[1] * (tensor.ndim - 1))
         if tensor.dtype in EIGHT_BITS or key in self._scales:
             return tensor.to(dtype or torch.bfloat16)
+        if dtype is None and tensor.dtype == torch.float64:
+            return tensor.float()
         return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
 
 
-def _parts(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """The files of a model: itself, or what its index lists."""
     if path.is_dir():
         indices, files = sorted(path.glob("*.safetensors.index.json")), sorted(path.glob("*.safetensors"))
         if len(indices) == 1:
-            return _parts(indices[0])
+            return files_of(indices[0])
         if len(files) == 1:
             return files
         raise ValueError(f"{path} holds {len(files)} .safetensors files and {len(indices)} indices; name one of them")
     if path.name.endswith(".index.json"):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; give the path of a .safetensors file")
         try:
             names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (KeyError, AttributeError, json.JSONDecodeError) as error:
+            files = [path.parent / name for name in names]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path.name} is no index of a sharded model: {error}") from None
+        if not files:
+            raise ValueError(f"{path.name} is no index of a sharded model: it lists no files")
         if missing := [name for name in names if not (path.parent / name).is_file()]:
             raise FileNotFoundError(f"{path.name} lists {missing[0]}, which is not beside it; get the missing shards")
-        return [path.parent / name for name in names]
+        return files
     if shard := SHARD.fullmatch(path.name):
         parts = sorted(path.parent.glob(f"{glob.escape(shard[1])}-?????-of-{shard[2]}.safetensors"))
         if len(parts) != int(shard[2]):
@@ -194,12 +256,11 @@ def _parts(path: Path) -> list[Path]:
     return [path]
 
 
-def write_tensors(
-    path: Path, tensors: Iterable[tuple[str, torch.dtype, tuple[int, ...], Any]], metadata: dict[str, str] | None = None
-) -> None:
-    """Write a safetensors file from (name, dtype, shape, function that gives the tensor), one tensor in memory at a
-    time. The file appears whole or not at all."""
-    plan = list(tensors)
+Plan = list[tuple[str, torch.dtype, tuple[int, ...], Callable[[], Tensor]]]  # name, dtype, shape, what gives it
+
+
+def write_tensors(path: Path, plan: Plan, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file with one tensor in memory at a time."""
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     place = 0
     for name, dtype, shape, _ in plan:
@@ -208,15 +269,10 @@ def write_tensors(
         place += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for name, dtype, shape, get in plan:
-                tensor = get()
-                if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
-                    raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} where {dtype} {shape} was planned")
-                file.write(tensor.contiguous().flatten().view(torch.uint8).numpy())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, dtype, shape, get in plan:
+            tensor = get()
+            if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
+                raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} where {dtype} {shape} was planned")
+            file.write(tensor.contiguous().flatten().view(torch.uint8).numpy())

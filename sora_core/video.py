@@ -18,7 +18,6 @@ from functools import partial
 from itertools import chain, count, pairwise
 from numbers import Rational
 from pathlib import Path
-from uuid import uuid4
 
 import av
 import numpy as np
@@ -27,6 +26,8 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageOps, ImageSequence, PngImagePlugin
 from torch import Tensor
+
+from .files import replacing
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")  # read through Pillow
 _SCALING = 0x4 | 0x2000 | 0x40000  # swscale flags: bicubic, full chroma when going to RGB, accurate rounding
@@ -306,7 +307,7 @@ def write_video(
                 f"metadata {key!r}: {value!r} does not fit; keys are lower-case letters, digits and underscores and "
                 f"none of {', '.join(sorted(_MUXER_KEYS))}, values are str"
             )
-    with _replacing(path, overwrite) as part:
+    with replacing(path, overwrite) as part:
         _WRITERS[suffix](part, chain([first], parts), rate, lossless, metadata)
 
 
@@ -343,26 +344,6 @@ def to_bytes(parts: Iterable[Tensor]) -> Iterator[np.ndarray]:
     """(H, W, 3) uint8 each, one at a time, of the parts of a clip."""
     for frame in chain.from_iterable(part.detach() for part in parts):
         yield frame.float().mul(255).round().clamp(0, 255).to(torch.uint8).contiguous().cpu().numpy()
-
-
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name, or set overwrite to replace it")
-
-
-@contextmanager
-def _replacing(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling of `path` to write to; it takes the place of `path` if all goes well and vanishes if not."""
-    _refuse_existing(path, overwrite)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; create it first")
-    part = path.with_name(f".{uuid4().hex}.part")
-    try:
-        yield part
-        _refuse_existing(path, overwrite)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_h264(

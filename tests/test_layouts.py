@@ -3,7 +3,6 @@ something else is refused with a sentence."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,12 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from sora_core import layouts
 from sora_core.cli import main
 from sora_core.config import PRESETS
+from sora_core.convert import convert
 from sora_core.dit import DiT
-from sora_core.layouts import convert, dit_names, load_dit, load_vae, vae_names
+from sora_core.layouts import dit_names, load_dit, load_vae, vae_names
 from sora_core.tensors import TensorFile
 from sora_core.vae import VAE
 
@@ -76,7 +77,9 @@ def test_the_transformer_is_diffusers(tmp_path: Path, generator: torch.Generator
 
 
 @pytest.mark.parametrize("name", ["wan2.1-1.3b", "wan2.2-5b"])
-def test_a_block_of_true_size_is_diffusers(tmp_path: Path, generator: torch.Generator, name: str) -> None:
+def test_a_block_of_true_size_is_diffusers(
+    tmp_path: Path, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     config = PRESETS[name].dit
     theirs = WanTransformer3DModel(
         num_attention_heads=config.heads, attention_head_dim=config.dim // config.heads, in_channels=config.in_dim,
@@ -84,6 +87,9 @@ def test_a_block_of_true_size_is_diffusers(tmp_path: Path, generator: torch.Gene
         num_layers=1, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
     ).eval()  # fmt: skip
     theirs.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"has 1 blocks and the public Wan of this width {config.layers}"):
+        load_dit(tmp_path)
+    monkeypatch.setattr(layouts, "DEPTHS", {})
     ours = load_dit(tmp_path)
     assert replace(ours.config, layers=config.layers) == config
     x = torch.randn(1, config.in_dim, 2, 6, 4, generator=generator)
@@ -107,7 +113,7 @@ def test_the_vae_is_diffusers(tmp_path: Path, generator: torch.Generator, residu
             back = theirs.decode(latents).sample
             whole = ours.normalise(ours.moments(video)[0])
         assert relative(ours.encode(video), latents) < 1e-4 and relative(whole, latents) < 1e-4
-        assert relative(ours.decode(latents), back) < 1e-4
+        assert relative(ours.decode(latents), back) < 1e-4 and relative(ours.decode(latents, chunk=99), back) < 1e-4
 
 
 def small(kind: str) -> tuple[Callable, nn.Module]:
@@ -150,6 +156,50 @@ def test_eight_bits_keep_their_scale(tmp_path: Path) -> None:
         assert relative(eight[key].float(), expected) < (4e-2 if expected.ndim == 2 and key.startswith("b") else 4e-3)
 
 
+def eight_bits(tmp_path: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
+    """A file of scaled fp8 that was changed."""
+    wan_dit().save_pretrained(tmp_path / "model")
+    convert(tmp_path / "model", tmp_path / "eight.safetensors", "wan", torch.float8_e4m3fn)
+    state = load_file(tmp_path / "eight.safetensors")
+    change(state)
+    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "changed.safetensors")
+    return tmp_path / "changed.safetensors"
+
+
+FFN = "blocks.0.ffn.0"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop(f"{FFN}.scale_weight"), f"lacks the scale of {FFN}.weight"),
+        (lambda s: s.update({f"{FFN}.scale_weight": torch.ones(320, 2)}), r"scale_weight is F32 of shape \(320, 2\)"),
+        (lambda s: s.update({f"{FFN}.scale_weight": torch.ones(256)}), r"scale_weight is F32 of shape \(256,\)"),
+        (lambda s: s.update({f"{FFN}.scale_weight": torch.ones(1, dtype=torch.uint8)}), "scale_weight is U8"),
+        (lambda s: s.update({"blocks.7.ffn.0.scale_weight": torch.ones(1)}), "1 weights too many.* blocks.7.ffn.0"),
+        (lambda s: [s.pop(key) for key in list(s) if "scale_w" in key], r"lacks the scale of blocks\.0\."),
+    ],
+)
+def test_scales_that_do_not_fit_are_refused(tmp_path: Path, change: Callable, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        load_dit(eight_bits(tmp_path, change))
+
+
+def test_scales_are_one_for_all_or_one_a_row(tmp_path: Path, generator: torch.Generator) -> None:
+    rows = torch.rand(320, generator=generator) + 0.5
+    for shape in ((320,), (320, 1)):
+        path = eight_bits(tmp_path, lambda s, shape=shape: s.update({f"{FFN}.scale_weight": rows.view(shape)}))
+        expected = load_file(path)[f"{FFN}.weight"].float() * rows[:, None]
+        assert relative(load_dit(path).blocks[0].ffn[0].weight.float(), expected) < 4e-3
+
+    def without(state: dict[str, Tensor]) -> None:  # plain fp8, cast as it was
+        for key in [key for key in state if "scale" in key]:
+            del state[key]
+
+    weight = load_dit(eight_bits(tmp_path, without)).blocks[0].ffn[0].weight
+    assert torch.equal(weight.float(), load_file(tmp_path / "changed.safetensors")[f"{FFN}.weight"].float())
+
+
 def test_a_file_s_precision_is_kept(tmp_path: Path) -> None:
     wan_dit().to(torch.bfloat16).save_pretrained(tmp_path)
     ours = load_dit(tmp_path)
@@ -172,6 +222,13 @@ def written(tmp_path: Path, change: Callable[[dict[str, Tensor]], object]) -> Pa
         (lambda s: s.pop("blocks.1.ffn.0.bias"), "lacks 1 weights, the first is blocks.1.ffn.0.bias"),
         (lambda s: s.update({"blocks.1.extra": torch.ones(1)}), "1 weights too many, the first is blocks.1.extra"),
         (lambda s: s.update({"head.head.bias": torch.ones(3)}), r"head.head.bias has shape \(3,\)"),
+        (lambda s: s.pop("blocks.0.self_attn.norm_q.weight"), "lacks 1 weights, .* blocks.0.self_attn.norm_q.weight"),
+        (lambda s: s.update({"patch_embedding.weight": torch.ones(256)}), r"patch_embedding.weight has shape \(256,\)"),
+        (lambda s: s.update({"text_embedding.0.weight": torch.ones(())}), r"text_embedding.0.weight has shape \(\)"),
+        (
+            lambda s: s.update({f"other.{key}": value.clone() for key, value in s.items()}),
+            "holds more than one such network, at '' and 'other.'",
+        ),
         (lambda s: s.update({"img_emb.proj.0.weight": torch.ones(1)}), "image-to-video model"),
         (
             lambda s: s.update({"patch_embedding.weight": torch.ones(256, 36, 1, 2, 2)}),
@@ -198,6 +255,8 @@ def test_a_wrong_transformer_is_refused(tmp_path: Path, change: Callable, words:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (lambda s: s.pop("decoder.head.0.gamma"), "lacks decoder.head.0.gamma"),
+        (lambda s: s.update({"conv2.weight": torch.ones(3)}), r"conv2.weight has shape \(3,\)"),
         (lambda s: s.pop("decoder.middle.0.residual.2.bias"), "lacks 1 weights, the first is decoder.middle.0"),
         (lambda s: s.update({"encoder.extra": torch.ones(1)}), "1 weights too many, the first is encoder.extra"),
         (lambda s: s.update({"conv1.bias": torch.ones(3)}), r"conv1.bias has shape \(3,\)"),
@@ -234,8 +293,26 @@ def test_pickles_are_converted_without_running_them(tmp_path: Path) -> None:
     convert(tmp_path / "wan.PTH", tmp_path / "again.safetensors", "wan", torch.float32)
     first, again = load_vae(tmp_path / "wan.safetensors"), load_vae(tmp_path / "again.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    torch.save({"run": print}, tmp_path / "bad.pth")
-    with pytest.raises(ValueError, match="cannot be read as a pickle of weights alone"):
+    state = load_file(tmp_path / "wan.safetensors")
+    torch.save({"step": 3, "generator": {"state_dict": state}}, tmp_path / "nested.pth")
+    torch.save(state, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
+    for name in ("nested.pth", "legacy.pth"):
+        convert(tmp_path / name, tmp_path / "again.safetensors", "wan", torch.float32)
+        assert torch.equal(load_vae(tmp_path / "again.safetensors").quant.weight, first.quant.weight)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"run": print}, "cannot be read as a pickle of weights alone"),
+        ({"state_dict": 3}, "without weights by name"),
+        ({0: torch.ones(2)}, "without weights by name"),
+        ([torch.ones(2)], "without weights by name"),
+    ],
+)
+def test_pickles_of_something_else_are_refused(tmp_path: Path, content: object, words: str) -> None:
+    torch.save(content, tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match=words):
         convert(tmp_path / "bad.pth", tmp_path / "x.safetensors", "wan", torch.float32)
 
 
@@ -245,8 +322,15 @@ def test_pickles_are_converted_without_running_them(tmp_path: Path) -> None:
         (["first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.norm_out.weight"], "Stable Diffusion"),
         (["encoder.conv_in.weight", "decoder.norm_out.weight"], "it is a VAE"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "it is a Stable Diffusion checkpoint"),
-        (["diffusion_model.blocks.0.self_attn.q.lora_A.weight"], "it is a LoRA"),
+        (["diffusion_model.blocks.0.mlp.lora_A.weight"], "it is a LoRA"),
         (["encoder.block.0.layer.0.SelfAttention.q.weight"], "it is a T5 text encoder"),
+        (["diffusion_model.blocks.0.self_attn.norm_q.diff", "blocks.0.self_attn.norm_q.weight"], "it is a LoRA"),
+        (["lora_unet_blocks_0_self_attn_q.lora_down.weight"], "it is a LoRA"),
+        (["diffusion_model.blocks.0.ffn.0.lokr_w1"], "it is a LoRA"),
+        (["blocks.0.attn.q.weight", "token_embedding.weight"], "T5 text encoder in Wan's own layout"),
+        (["vision_model.encoder.layers.0.self_attn.q_proj.weight"], "it is a CLIP vision encoder"),
+        (["transformer_blocks.0.attn1.norm_q.weight"], "its first weight is transformer_blocks"),
+        (["encoder.embed_tokens.weight"], "its first weight is encoder.embed_tokens"),
         (["text_model.encoder.layers.0.self_attn.q_proj.weight"], "it is a CLIP text encoder"),
         (["something"], "its first weight is something"),
     ],
@@ -256,7 +340,8 @@ def test_other_files_are_told_apart(tmp_path: Path, keys: list[str], words: str)
     for load in (load_dit, load_vae):
         with pytest.raises(ValueError, match=words):
             load(tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="neither a Wan transformer nor a Wan VAE: .*" + words):
+    lora = "LoRA" in words  # which can be converted, where it is whole
+    with pytest.raises(ValueError, match="is a LoRA with" if lora else f"neither a Wan transformer.*: .*{words}"):
         convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "wan", torch.float32)
 
 
@@ -287,9 +372,95 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_vae(tmp_path / "none.safetensors")
     index = next(tmp_path.glob("*.index.json"))
-    index.write_text(json.dumps({}))
-    with pytest.raises(ValueError, match="no index"):
-        TensorFile(index)
+    for text in ("{}", "[]", "3", '{"weight_map": [1]}', '{"weight_map": {"a": 1}}', '{"weight_map": {}}', "{", "\xff"):
+        index.write_text(text, encoding="latin-1")
+        with pytest.raises(ValueError, match="no index"):
+            TensorFile(index)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"GGUF\x03\x00", "it is GGUF"),
+        (b"PK\x03\x04" + b"\x00" * 40, "it is a pickle"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "pointer of Git LFS"),
+        (b"\n<!DOCTYPE html>", "it is a web page"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{", "truncated or of another format"),
+    ],
+)
+def test_what_is_no_safetensors_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    for load in (load_dit, load_vae):
+        with pytest.raises(ValueError, match=words):
+            load(tmp_path / "model.safetensors")
+
+
+def test_shards_that_overlap_are_refused(tmp_path: Path) -> None:
+    wan_dit().save_pretrained(tmp_path, max_shard_size="2MB")
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    twice = next(iter(load_file(shards[0])))
+    save_file(load_file(shards[1]) | {twice: torch.ones(1)}, shards[1])
+    with pytest.raises(ValueError, match=f"holds {twice}, which another file"):
+        load_dit(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "layout", "dtype", "words"),
+    [
+        ("dit", "diffusers", torch.float8_e4m3fn, "diffusers reads no scaled fp8"),
+        ("vae", "wan", torch.float8_e4m3fn, "is a VAE, which nothing reads in fp8"),
+        ("large", "wan", torch.float16, "blocks.1.ffn.net.2.weight is too large for torch.float16; use --dtype bf16"),
+        ("infinite", "wan", torch.float8_e4m3fn, "blocks.1.ffn.net.2.weight has values that are not finite"),
+        ("lora", "diffusers", torch.bfloat16, "is a LoRA; use --layout wan"),
+        ("strange lora", "wan", torch.bfloat16, "is a LoRA with blocks.0.mlp.lora_A.weight, which is no layer"),
+    ],
+)
+def test_conversions_that_lose_are_refused(
+    tmp_path: Path, content: str, layout: str, dtype: torch.dtype, words: str
+) -> None:
+    """And leave nothing behind."""
+    source = tmp_path / "a.safetensors"
+    if "lora" in content:
+        layer = "blocks.0.mlp" if "strange" in content else "blocks.0.attn1.to_q"
+        save_file({f"{layer}.lora_A.weight": torch.ones(2, 4)}, source)
+    else:
+        network = wan_vae(False) if content == "vae" else wan_dit()
+        if content in ("large", "infinite"):
+            network.blocks[1].ffn.net[2].weight.data[0, 0] = 1e6 if content == "large" else float("inf")
+        network.save_pretrained(tmp_path / "model")
+        source = tmp_path / "model"
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=words):
+        convert(source, tmp_path / "out.safetensors", layout, dtype)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_source_is_never_its_own_target(tmp_path: Path) -> None:
+    wan_dit().save_pretrained(tmp_path, max_shard_size="2MB")
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    kept = [shard.read_bytes() for shard in shards]
+    arguments = ["convert", str(tmp_path), "--out", str(shards[1]), "--overwrite"]
+    assert main(arguments) == 1 and [shard.read_bytes() for shard in shards] == kept
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", "base_model.model.", ""])
+def test_loras_of_diffusers_get_the_names_that_hosts_read(tmp_path: Path, prefix: str) -> None:
+    layers = {
+        "blocks.1.attn1.to_q": "blocks.1.self_attn.q", "blocks.0.attn2.to_out.0": "blocks.0.cross_attn.o",
+        "blocks.11.ffn.net.0.proj": "blocks.11.ffn.0", "blocks.0.ffn.net.2": "blocks.0.ffn.2",
+        "condition_embedder.time_embedder.linear_2": "time_embedding.2", "proj_out": "head.head",
+        "blocks.3.self_attn.v": "blocks.3.self_attn.v",
+    }  # fmt: skip
+    kinds = {"lora_A.weight": (4, 8), "lora_B.weight": (8, 4), "alpha": ()}
+    state = {f"{prefix}{layer}.{kind}": torch.randn(shape) for layer in layers for kind, shape in kinds.items()}
+    save_file(state, tmp_path / "lora.safetensors")
+    assert "7 layers" in convert(tmp_path / "lora.safetensors", tmp_path / "out.safetensors", "wan", torch.float32)
+    out = load_file(tmp_path / "out.safetensors")
+    assert len(out) == len(state)
+    for theirs, ours in layers.items():
+        for kind in kinds:
+            assert torch.equal(out[f"diffusion_model.{ours}.{kind}"], state[f"{prefix}{theirs}.{kind}"])
 
 
 def test_the_command_converts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -185,7 +185,7 @@ def join_experts(
     formats = [model.model.latent_format.latent_channels for model in (high, low)]
     if formats[0] != formats[1]:
         raise ValueError(f"high makes {formats[0]} channels and low {formats[1]}: join two experts of one model")
-    if getattr(high.model, "per_token", None) != getattr(low.model, "per_token", None):
+    if getattr(high.model, "per_token", False) != getattr(low.model, "per_token", False):
         raise ValueError("high and low: one is told the level of every token, the other not; load both alike")
     joined = high.clone()
     joined.set_additional_models("sora_low", [low])  # loaded and unloaded together

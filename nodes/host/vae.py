@@ -18,7 +18,7 @@ from ...sora_core.vae import VAE
 from ...sora_core.vae_layers import Stream
 
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
-TILES = (384, 256)  # pixels; with the larger, no seam shows even in random weights of Wan's
+TILES = (384, 256)  # pixels; no seam shows, even in random weights of Wan's
 
 
 def native_vae(network: VAE) -> comfy.sd.VAE:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from dataclasses import replace
@@ -25,6 +24,7 @@ from torch import nn
 
 from ..checkpoint import Model, save_checkpoint
 from ..config import PRESETS, SamplingDefaults, TextConfig, VAEConfig
+from ..files import replacing
 from ..text import train_tokenizer
 from ..vae import VAE
 from ..world.captions import corpus
@@ -37,9 +37,8 @@ from .vae import VAETraining, train_vae
 
 
 def save_vae(path: Path, vae: VAE) -> None:
-    partial = path.with_suffix(".partial")
-    save_file(vae.state_dict(), partial, {"config": json.dumps(vae.config.to_dict())})
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(vae.state_dict(), partial, {"config": json.dumps(vae.config.to_dict())})
 
 
 def load_vae(path: Path) -> VAE:
@@ -54,9 +53,8 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        train_tokenizer(corpus(40_000, seed=0), vocab_size).save(str(partial))
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            train_tokenizer(corpus(40_000, seed=0), vocab_size).save(str(partial))
     return Tokenizer.from_file(str(path))
 
 
@@ -77,9 +75,8 @@ def text(args: argparse.Namespace) -> None:
         Training(steps=1000, learning_rate=1e-3, muon=False, average=0.99), **_given(args, "steps", "seed")
     )
     encoder = train_text(args.run, config, tokenizer_of(args.run, config.vocab_size), training)
-    partial = args.run / "text.partial"
-    save_file(encoder.state_dict(), partial)
-    os.replace(partial, args.run / "text.safetensors")
+    with replacing(args.run / "text.safetensors") as partial:
+        save_file(encoder.state_dict(), partial)
 
 
 def _text_of(preset: str) -> TextConfig:

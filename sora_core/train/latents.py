@@ -7,7 +7,6 @@ not made again.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..files import replacing
 from ..pipeline import frames_to_video
 from ..vae import VAE
 from ..world import Scene, render, sample_scene
@@ -65,9 +65,8 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
             encoded.append(
                 vae.encode(torch.cat([frames_to_video(frames) for frames in batch]), chunk=bucket.frames).half()
             )
-        partial = path.with_suffix(".partial")
-        save_file({"latents": torch.cat(encoded)}, partial, {"scenes": json.dumps([s.to_dict() for s in scenes])})
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            save_file({"latents": torch.cat(encoded)}, partial, {"scenes": json.dumps([s.to_dict() for s in scenes])})
 
 
 def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tuple[Tensor, list[Scene]]:
