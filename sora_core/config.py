@@ -203,7 +203,7 @@ class Preset:
     text: TextConfig | None
 
 
-# Per-channel statistics of the public VAEs are part of the weights' definition and live with their layouts.
+# The public VAEs hand out latents as they are; a host's latent format brings them to unit variance.
 _WAN21_VAE = VAEConfig(
     pixel_patch=1, widths=(96, 192, 384, 384), decoder_widths=(96, 192, 384, 384), space_down=(True, True, True),
     time_down=(False, True, True), encoder_blocks=2, decoder_blocks=3, shortcut=False, middle_attention=True,

@@ -104,6 +104,9 @@ def open_safetensors(path: Path, pickles: bool = False) -> Any:
         words = "it is empty; get the file again" if not begins else next(known, None)
         words = words or f"it is truncated or of another format; get the file again ({error})"
         raise ValueError(f"{path.name} cannot be read as safetensors: {words}") from None
+    except RuntimeError as error:  # of mapping it
+        size = path.stat().st_size / 2**30
+        raise OSError(f"{path.name}, of {size:.1f} GB, needs more memory than this machine has ({error})") from None
 
 
 OWN = "sora_core/"  # how the format of this package's own files begins

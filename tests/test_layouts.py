@@ -3,6 +3,8 @@ something else is refused with a sentence."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from sora_core.cli import main
 from sora_core.config import PRESETS
 from sora_core.convert import convert
 from sora_core.dit import DiT
-from sora_core.layouts import dit_names, load_dit, load_vae, vae_names
+from sora_core.layouts import dit_names, load_dit, load_vae, read_dit, vae_names
 from sora_core.tensors import TensorFile
 from sora_core.vae import VAE
 
@@ -394,6 +396,37 @@ def test_what_is_no_safetensors_is_named(tmp_path: Path, content: bytes, words: 
     for load in (load_dit, load_vae):
         with pytest.raises(ValueError, match=words):
             load(tmp_path / "model.safetensors")
+
+
+def write_headers(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """A model of bfloat16 in eight files with nothing in them: the space is a hole."""
+    keys = list(shapes)
+    for number in range(8):
+        header, place = {}, 0
+        for key in keys[number::8]:
+            size = 2 * torch.Size(shapes[key]).numel()
+            header[key] = {"dtype": "BF16", "shape": list(shapes[key]), "data_offsets": [place, place + size]}
+            place += size
+        text = json.dumps(header).encode()
+        with (folder / f"model-{number + 1:05}-of-00008.safetensors").open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.truncate(8 + len(text) + place)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files with holes")
+@pytest.mark.parametrize("layout", ["wan", "diffusers"])
+@pytest.mark.parametrize("name", ["wan2.1-1.3b", "wan2.1-14b", "wan2.2-5b"])
+def test_public_models_are_known_from_their_headers(tmp_path: Path, name: str, layout: str) -> None:
+    config, path = PRESETS[name].dit, tmp_path / "model-00003-of-00008.safetensors"
+    with torch.device("meta"):
+        shapes = {key: tuple(value.shape) for key, value in DiT(config).state_dict().items()}
+    shapes = {theirs: shapes[ours] for ours, theirs in dit_names(config, layout).items()}
+    write_headers(tmp_path, shapes)
+    assert read_dit(TensorFile(path))[0] == config
+    last = f"blocks.{config.layers - 1}."
+    write_headers(tmp_path, {key: shape for key, shape in shapes.items() if not key.startswith(last)})
+    with pytest.raises(ValueError, match=f"the public Wan of this width {config.layers}: it lacks {last[:-1]}"):
+        read_dit(TensorFile(path))
 
 
 def test_shards_that_overlap_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import folder_paths
 
 from ...sora_core.checkpoint import BUNDLED
+from ...sora_core.tensors import files_of
 
 BUNDLED_NAME = "sora-mini (bundled)"
 
@@ -46,9 +47,9 @@ def is_there(find: Callable[[str], Path], name: str | None) -> bool | str:
 
 
 def stamp(path: Path) -> str:
-    """For a node's `fingerprint_inputs`: changes when the file does."""
-    stat = path.stat()
-    return f"{path} {stat.st_mtime_ns} {stat.st_size}"
+    """For a node's `fingerprint_inputs`: changes when the file, or another shard of the same model, does."""
+    stats = [(part, part.stat()) for part in files_of(path)]
+    return " ".join(f"{part} {stat.st_mtime_ns} {stat.st_size}" for part, stat in stats)
 
 
 def weight_names(folder: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Our transformer and VAEs give the numbers of the host's own classes: over grids, batches, texts, levels and lengths."""
+"""Our networks give the numbers of the host's own classes: over grids, batches, texts, levels and lengths of clips."""
 
 from __future__ import annotations
 
