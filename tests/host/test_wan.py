@@ -320,13 +320,33 @@ def test_the_vae_is_the_host_s(server: Any, weights: Path, tmp_path: Path, prese
     assert clips[0].shape == clips[1].shape and float((clips[0] - clips[1]).abs().max()) < 1.5 / 255
 
 
-@pytest.mark.parametrize("per_token", [False, True])
+def public(prompt: dict[str, Any], kind: str) -> None:
+    """Put a public model of ours into a prompt, as node `public`, and its VAE where that is another."""
+    prompt |= {
+        "high": {"class_type": "SoraLoadDiT", "inputs": {"weights": "high.safetensors", "per_token": False}},
+        "low": {"class_type": "SoraLoadDiT", "inputs": {"weights": "low.safetensors", "per_token": False}},
+    }
+    if kind == "joined":
+        inputs = {"high": ["high", 0], "low": ["low", 0], "boundary": 0.875}
+        prompt["public"] = {"class_type": "SoraJoinExperts", "inputs": inputs}
+        return
+    name = "five" if kind == "5B" else "high"
+    inputs = {"weights": f"{name}.safetensors", "per_token": kind == "per token"}
+    prompt["public"] = {"class_type": "SoraLoadDiT", "inputs": inputs}
+    if kind == "5B":
+        for node in prompt.values():
+            if "vae" in node["inputs"] or node["class_type"] == "SoraEmptyVideo":
+                node["inputs"]["vae"] = ["public_vae", 0]
+        prompt["public_vae"] = IMAGE_TO_VIDEO["vae"]
+
+
+@pytest.mark.parametrize("kind", ["1.3B", "per token", "joined", "5B"])
 @pytest.mark.parametrize("name", TASKS)
 def test_tasks_run_on_public_weights(
-    server: Any, api: Any, weights: Path, tmp_path: Path, name: str, per_token: bool
+    server: Any, api: Any, weights: Path, tmp_path: Path, name: str, kind: str
 ) -> None:
     prompt, sampler = wan(api, name)
-    prompt["public"] = {"class_type": "SoraLoadDiT", "inputs": {"weights": "high.safetensors", "per_token": per_token}}
+    public(prompt, kind)
     prompt[sampler]["inputs"] |= {"model": ["public", 0], "steps": 2}
     for ramp in by_class(prompt, "SoraPromptRamp"):
         prompt[ramp]["inputs"] |= {"first": ["wan", 1], "second": ["wan", 2]}
