@@ -158,17 +158,17 @@ def test_eight_bits_keep_their_scale(tmp_path: Path) -> None:
         assert relative(eight[key].float(), expected) < (4e-2 if expected.ndim == 2 and key.startswith("b") else 4e-3)
 
 
-def eight_bits(tmp_path: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
-    """A file of scaled fp8 that was changed."""
+def written(tmp_path: Path, change: Callable[[dict[str, Tensor]], object], dtype: torch.dtype = torch.float32) -> Path:
+    """A file of a small transformer that was changed."""
     wan_dit().save_pretrained(tmp_path / "model")
-    convert(tmp_path / "model", tmp_path / "eight.safetensors", "wan", torch.float8_e4m3fn)
-    state = load_file(tmp_path / "eight.safetensors")
+    convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", dtype)
+    state = load_file(tmp_path / "wan.safetensors")
     change(state)
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "changed.safetensors")
     return tmp_path / "changed.safetensors"
 
 
-FFN = "blocks.0.ffn.0"
+FFN, EIGHT = "blocks.0.ffn.0", torch.float8_e4m3fn
 
 
 @pytest.mark.parametrize(
@@ -184,13 +184,13 @@ FFN = "blocks.0.ffn.0"
 )
 def test_scales_that_do_not_fit_are_refused(tmp_path: Path, change: Callable, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        load_dit(eight_bits(tmp_path, change))
+        load_dit(written(tmp_path, change, EIGHT))
 
 
 def test_scales_are_one_for_all_or_one_a_row(tmp_path: Path, generator: torch.Generator) -> None:
     rows = torch.rand(320, generator=generator) + 0.5
     for shape in ((320,), (320, 1)):
-        path = eight_bits(tmp_path, lambda s, shape=shape: s.update({f"{FFN}.scale_weight": rows.view(shape)}))
+        path = written(tmp_path, lambda s, to=shape: s.update({f"{FFN}.scale_weight": rows.view(to)}), EIGHT)
         expected = load_file(path)[f"{FFN}.weight"].float() * rows[:, None]
         assert relative(load_dit(path).blocks[0].ffn[0].weight.float(), expected) < 4e-3
 
@@ -198,7 +198,7 @@ def test_scales_are_one_for_all_or_one_a_row(tmp_path: Path, generator: torch.Ge
         for key in [key for key in state if "scale" in key]:
             del state[key]
 
-    weight = load_dit(eight_bits(tmp_path, without)).blocks[0].ffn[0].weight
+    weight = load_dit(written(tmp_path, without, EIGHT)).blocks[0].ffn[0].weight
     assert torch.equal(weight.float(), load_file(tmp_path / "changed.safetensors")[f"{FFN}.weight"].float())
 
 
@@ -207,15 +207,6 @@ def test_a_file_s_precision_is_kept(tmp_path: Path) -> None:
     ours = load_dit(tmp_path)
     assert {value.dtype for value in ours.state_dict().values()} == {torch.bfloat16}
     assert load_dit(tmp_path, torch.float32).head.head.weight.dtype == torch.float32
-
-
-def written(tmp_path: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
-    wan_dit().save_pretrained(tmp_path / "model")
-    convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", torch.float32)
-    state = load_file(tmp_path / "wan.safetensors")
-    change(state)
-    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "changed.safetensors")
-    return tmp_path / "changed.safetensors"
 
 
 @pytest.mark.parametrize(
