@@ -16,7 +16,16 @@ from sora_core.config import PRESETS
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.text import tokenize, train_tokenizer
 from sora_core.train import fast
-from sora_core.train.dit import DiTTraining, Trainee, draw_gap, draw_strengths, train_dit, validation_loss, with_another
+from sora_core.train.dit import (
+    DiTTraining,
+    Trainee,
+    draw_gap,
+    draw_strengths,
+    draw_turn,
+    train_dit,
+    validation_loss,
+    with_another,
+)
 from sora_core.train.latents import Bucket, fill_bucket, read_bucket
 from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.run import Run, Training, clip_gradients, learning_rate
@@ -222,6 +231,15 @@ def test_gaps_keep_both_ends_whole() -> None:
         assert all(m.amax((1, 2)).diff().abs().sum() == 2 for m in maps)  # one gap
         assert max(float(m.mean()) for m in maps) <= 0.8
         assert len({tuple(m[:, 0, 0].tolist()) for m in maps}) >= min(2, shape[0] - 2)
+
+
+def test_turns_keep_the_beginning_alone() -> None:
+    rng = np.random.default_rng(0)
+    for shape in [(2, 4, 4), (5, 8, 8), (9, 16, 8)]:
+        maps = [draw_turn(rng, shape) for _ in range(200)]
+        kept = [int((m.amax((1, 2)) == 0).sum()) for m in maps]
+        assert all((m[:count] == 0).all() and (m[count:] == 1).all() for m, count in zip(maps, kept, strict=True))
+        assert set(kept) == set(range(1, max(2, shape[0] * 2 // 5 + 1)))
 
 
 def test_muon_steps_are_orthogonal_and_as_large_as_adams(generator: torch.Generator) -> None:

@@ -55,6 +55,7 @@ class DiTTraining(Training):
     mix: tuple[tuple[str, float], ...] = (("17x64x64", 1.0),)  # buckets[:split] and how often each is drawn
     shift: float = 5.0  # at 80 tokens
     conditioned: float = 0.25  # share of samples with kept patches
+    cued: float = 0.5  # share of turning scenes that go from their beginning to where the caption says
     independent: float = 0.1  # share of samples with a level per frame
 
 
@@ -99,18 +100,18 @@ def draw_gap(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
     return made
 
 
+def draw_turn(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
+    """A strength map (T, H, W) that keeps the beginning alone, at most two fifths: the first scene, before it turns."""
+    made = torch.ones(shape)
+    made[: int(rng.integers(1, max(2, shape[0] * 2 // 5 + 1)))] = 0
+    return made
+
+
 def draw_level_map(
-    rng: np.random.Generator,
-    generator: torch.Generator,
-    training: DiTTraining,
-    shape: tuple[int, int, int],
+    rng: np.random.Generator, generator: torch.Generator, training: DiTTraining, shape: tuple[int, int, int],
     shift: float,
-    turning: bool = False,
-) -> Tensor:
-    """Level (1, T, H, W) of every latent of one sample. turning: the scene turns into another, which its caption does
-    not tell, so both ends are kept."""
-    if turning:
-        return training_levels(1, generator, shift).view(1, 1, 1, 1) * draw_gap(rng, shape)
+) -> Tensor:  # fmt: skip
+    """Level (1, T, H, W) of every latent of one sample."""
     kind = rng.random()
     if kind < training.independent:
         return training_levels(shape[0], generator, shift).view(1, -1, 1, 1).expand(1, *shape)
@@ -228,9 +229,17 @@ def _draw_batch(
     rows = rng.integers(len(latents), size=max(1, round(training.tokens / length)))
     x0 = latents[torch.from_numpy(rows)].float()
     noise = torch.randn(x0.shape, generator=generator)
-    turning = [scenes[row].then is not None for row in rows]
-    level = torch.stack([draw_level_map(rng, generator, training, shape, shift, turns) for turns in turning])
-    return x0, noise, level, [draw_caption(scenes[row], rng) for row in rows]
+    levels, captions = [], []
+    for scene in (scenes[row] for row in rows):
+        if scene.then is None:
+            levels.append(draw_level_map(rng, generator, training, shape, shift))
+        else:  # a caption tells one scene of the two: both ends are kept, or the beginning and the caption of the other
+            over = rng.random() < training.cued
+            made = draw_turn(rng, shape) if over else draw_gap(rng, shape)
+            levels.append(training_levels(1, generator, shift).view(1, 1, 1, 1) * made)
+            scene = scene.then if over else scene
+        captions.append(draw_caption(scene, rng))
+    return x0, noise, torch.stack(levels), captions
 
 
 def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, path: Path) -> None:
