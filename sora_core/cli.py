@@ -220,7 +220,7 @@ PRECISIONS = {
 
 def convert_weights(args: argparse.Namespace) -> None:
     out = _free(args.out, args.overwrite, ".safetensors")
-    kind = convert(args.weights, out, args.layout, PRECISIONS[args.dtype])
+    kind = convert(args.weights, out, args.layout, args.dtype and PRECISIONS[args.dtype], args.overwrite)
     print(f"{out}: {kind}, {out.stat().st_size / 1e6:.0f} MB")
 
 
@@ -313,9 +313,9 @@ def parser() -> argparse.ArgumentParser:
         "wan2.1_t2v_1.3B_fp16.safetensors --dtype fp8 --out small.safetensors",
         model=False,
     )
-    one.add_argument("weights", type=Path, help="a .safetensors file, the folder of a sharded model, or its index")
+    one.add_argument("weights", type=Path, help="a .safetensors or .pth file, a folder of shards, or their index")
     one.add_argument("--layout", choices=LAYOUTS, default="wan", help="names of the weights (default wan)")
-    one.add_argument("--dtype", choices=list(PRECISIONS), default="bf16", help="of the weights (default bf16)")
+    one.add_argument("--dtype", choices=list(PRECISIONS), help="of the weights (default bf16; of a LoRA its own)")
     one.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
     add_tasks(command, sampling, writing, _free)

@@ -3,8 +3,10 @@ reads."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,16 +19,19 @@ LAYERS = (  # of a block, and of the rest: what a LoRA may change
     "blocks.0.ffn.0", "blocks.0.ffn.2", "text_embedding.0", "text_embedding.2", "time_embedding.0", "time_embedding.2",
     "time_projection.1", "head.head", "patch_embedding",
 )  # fmt: skip
-# Of a LoRA: the layer, and what it is of it.
-LORA_KEY = re.compile(r"(?:transformer\.|base_model\.model\.|diffusion_model\.)*(.+?)\.((?:lora_|alpha|diff|dora_).*)")
+PREFIXES = r"(?:transformer\.|base_model\.model\.|diffusion_model\.|unet\.|pipe\.dit\.)*"
+PARTS = r"(lora_A|lora_B|lora_down|lora_up)(?:\.default)?\.weight|alpha|dora_scale|diff|diff_b"  # what ComfyUI reads
+LORA_KEY = re.compile(rf"{PREFIXES}(.+?)\.({PARTS})")
 
 
-def convert(source: Path | str, out: Path | str, layout: str, dtype: torch.dtype) -> str:
+def convert(
+    source: Path | str, out: Path | str, layout: str, dtype: torch.dtype | None = None, overwrite: bool = False
+) -> str:
     """Write a transformer, a VAE or a LoRA in another layout and precision; returns what it is.
 
-    dtype: float8_e4m3fn keeps matrices of a transformer's blocks in eight bits, each with a scale (ComfyUI's scaled
-    fp8), and the rest in bfloat16. Raises ValueError where the source is none of them, where a weight does not fit into
-    the precision, or where nothing reads the result.
+    dtype: None is bfloat16, and for a LoRA its own; float8_e4m3fn keeps matrices of a transformer's blocks in eight
+    bits, each with a scale (ComfyUI's scaled fp8), and the rest in bfloat16. Raises ValueError where the source is none
+    of them, where a weight does not fit into the precision, or where nothing reads the result.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout {layout!r} is not known; use one of {', '.join(LAYOUTS)}")
@@ -36,7 +41,8 @@ def convert(source: Path | str, out: Path | str, layout: str, dtype: torch.dtype
     if eight and layout == "diffusers":
         raise ValueError("diffusers reads no scaled fp8; use --layout wan, or --dtype bf16")
     if any(re.search(LORA, key) for key in tensors):
-        return _lora(tensors, Path(out), layout, dtype)
+        return _lora(tensors, Path(out), layout, dtype, overwrite)
+    dtype = dtype or torch.bfloat16
     if holds(tensors, DIT_MARKS):
         config, names = read_dit(tensors)
         targets, kind = dit_names(config, layout), f"transformer of {config.layers} blocks, {config.dim} wide"
@@ -60,28 +66,83 @@ def convert(source: Path | str, out: Path | str, layout: str, dtype: torch.dtype
             plan.append((target, small, shape, lambda key=theirs: _cast(tensors, key, small)))
     if eight:
         plan.append(("scaled_fp8", dtype, (0,), lambda: torch.empty(0, dtype=dtype)))
-    write_tensors(Path(out), plan)
+    write_tensors(Path(out), plan, overwrite)
     return kind
 
 
-def _lora(tensors: TensorFile, out: Path, layout: str, dtype: torch.dtype) -> str:
-    """Diffusers' and PEFT's names of a Wan LoRA become those that ComfyUI's LoRA loaders read."""
+def _lora(tensors: TensorFile, out: Path, layout: str, dtype: torch.dtype | None, overwrite: bool) -> str:
+    """Diffusers' and PEFT's names of a Wan LoRA become those that ComfyUI's LoRA loaders read, its strength too."""
+    name = tensors.path.name
     if layout != "wan" or dtype in EIGHT_BITS:
-        raise ValueError(f"{tensors.path.name} is a LoRA; use --layout wan, with --dtype bf16, fp16 or fp32")
+        raise ValueError(f"{name} is a LoRA; use --layout wan, with --dtype bf16, fp16 or fp32, or without")
+    if all(re.match(r"lora_unet_|diffusion_model\.", key) for key in tensors):
+        raise ValueError(f"{name} is a LoRA under names that ComfyUI reads; load it with a LoRA loader as it is")
+    plan: Plan = []
+    ranks: dict[str, int] = {}
+    with_alpha = {_place(tensors, key)[0] for key in tensors if key.endswith(".alpha")}
+    for key in tensors:
+        layer, part = _place(tensors, key)
+        shape = tensors.shape(key)
+        kind = dtype or tensors.get(key).dtype
+        plan.append(
+            (f"diffusion_model.{layer}.{part}", kind, shape, lambda key=key, kind=kind: _cast(tensors, key, kind))
+        )
+        if part in ("lora_A.weight", "lora_down.weight") and layer not in with_alpha:
+            ranks[layer] = shape[0]
+    for layer, alpha in _alphas(tensors, ranks).items():
+        value = torch.tensor(alpha)
+        plan.append((f"diffusion_model.{layer}.alpha", torch.float32, (), lambda value=value: value))
+    write_tensors(out, plan, overwrite)
+    return f"LoRA of {len(ranks.keys() | with_alpha)} layers"
+
+
+def _place(tensors: TensorFile, key: str) -> tuple[str, str]:
+    """Our name of the layer that a LoRA's weight belongs to, and what it is of it."""
     ours = {diffusers_name(f"{layer}.weight").removesuffix(".weight"): layer for layer in LAYERS}
     ours |= {layer: layer for layer in LAYERS}
-    plan: Plan = []
-    for key in tensors:
-        found = LORA_KEY.fullmatch(key)
-        block = re.match(r"blocks\.\d+\.", found[1]) if found else None
-        layer = ours.get(found[1] if block is None else "blocks.0." + found[1][block.end() :]) if found else None
-        if layer is None:
-            raise ValueError(f"{tensors.path.name} is a LoRA with {key}, which is no layer of a Wan transformer")
-        name = layer if block is None else block[0] + layer.removeprefix("blocks.0.")
-        target = f"diffusion_model.{name}.{found[2]}"
-        plan.append((target, dtype, tensors.shape(key), lambda key=key: _cast(tensors, key, dtype)))
-    write_tensors(out, plan)
-    return f"LoRA of {len({LORA_KEY.fullmatch(name)[1] for name, *_ in plan})} layers"
+    found = LORA_KEY.fullmatch(key)
+    block = re.match(r"blocks\.\d+\.", found[1]) if found else None
+    layer = ours.get(found[1] if block is None else "blocks.0." + found[1][block.end() :]) if found else None
+    if found is None or layer is None:
+        raise ValueError(
+            f"{tensors.path.name} is a LoRA with {key}, which is no part of a Wan transformer that ComfyUI's LoRA "
+            "loaders change"
+        )
+    name = layer if block is None else block[0] + layer.removeprefix("blocks.0.")
+    return name, found[2].replace(".default", "")
+
+
+def _alphas(tensors: TensorFile, ranks: dict[str, int]) -> dict[str, float]:
+    """What ComfyUI divides by the rank, of every layer whose file keeps it elsewhere: diffusers in the header, PEFT in
+    a file beside it. Without either it is the rank itself."""
+    header = tensors.metadata.get("lora_adapter_metadata")
+    beside = tensors.parts[0].with_name("adapter_config.json")
+    if header is None and not beside.is_file():
+        if any(key.startswith("base_model.model.") for key in tensors) and ranks:
+            raise ValueError(
+                f"{tensors.path.name} is a LoRA of PEFT, whose strength is in adapter_config.json: put it beside it"
+            )
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(header if header is not None else beside.read_text(encoding="utf-8"))
+        settings = {key.removeprefix("transformer."): value for key, value in found.items()}
+        patterns = settings.get("alpha_pattern") or {}
+        strength = 1.0 if not settings.get("use_rslora") else None
+        return {
+            layer: float(
+                next((value for part, value in patterns.items() if _ends(layer, part)), settings["lora_alpha"])
+            )
+            * (strength or rank**0.5)
+            for layer, rank in ranks.items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{tensors.path.name}: what says its strength cannot be read ({error})") from None
+
+
+def _ends(layer: str, pattern: str) -> bool:
+    """Whether a pattern of PEFT's, a name's end in diffusers' words or Wan's, means a layer."""
+    names = (layer, diffusers_name(f"{layer}.weight").removesuffix(".weight"))
+    return any(re.search(rf"(^|\.){pattern}$", name) for name in names)
 
 
 def _whole(tensors: TensorFile, key: str) -> Tensor:

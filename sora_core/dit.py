@@ -94,7 +94,10 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Queries, keys and values with RMS norm of q and k over the full width."""
+    """Queries, keys and values with RMS norm of q and k over the full width. product: of queries, keys and values
+    (B, heads, L, head_dim); a host puts its own there."""
+
+    product = staticmethod(F.scaled_dot_product_attention)
 
     def __init__(self, cfg: DiTConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
@@ -114,8 +117,7 @@ class Attention(nn.Module):
         return self._split(self.norm_k(self.k(x))), self._split(self.v(x))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out = F.scaled_dot_product_attention(q, k, v)
-        return self.o(rearrange(out, "b n l d -> b l (n d)"))
+        return self.o(rearrange(self.product(q, k, v), "b n l d -> b l (n d)"))
 
 
 class Block(nn.Module):
@@ -244,6 +246,12 @@ class DiT(nn.Module):
         projection = self.time_projection(embedding).unflatten(1, (6, self.config.dim))
         return Levels(embedding.float(), projection.float(), index)
 
+    def run_block(
+        self, number: int, x: Tensor, levels: Levels, positions: Tensor, text: tuple[Tensor, Tensor], grid: Grid
+    ) -> Tensor:
+        """Tokens (B, L, D) through one block; a host may put something in its place."""
+        return self.blocks[number](x, levels, positions, text, grid)
+
     def forward(self, x: Tensor, timestep: Tensor, text: Tensor | TextKV) -> Tensor:
         """Velocity (B, out_dim, T, H, W) of latents (B, in_dim, T, H, W) at timesteps (B,) or (B, L), given a text
         (B, S, text_dim) or its prepared keys and values."""
@@ -258,6 +266,6 @@ class DiT(nn.Module):
         x = patches.flatten(2).transpose(1, 2)  # B L D
         if self.position_embedding is not None:
             x = x + self.position_embedding(fourier_positions((grid.t, grid.h, grid.w), x.device).to(x.dtype))
-        for block, k, v in zip(self.blocks, text.keys, text.values, strict=True):
-            x = block(x, levels, positions, (k, v), grid)
+        for number, pair in enumerate(zip(text.keys, text.values, strict=True)):
+            x = self.run_block(number, x, levels, positions, pair, grid)
         return unpatchify(self.head(x, levels), grid)

@@ -94,6 +94,8 @@ def read_dit(tensors: TensorFile) -> tuple[DiTConfig, dict[str, str]]:
     dim, in_dim, *patch = shape("patch_embedding.weight", 5)
     if dim % HEAD:
         raise ValueError(f"{tensors.path.name} is {dim} wide, which does not divide into heads of {HEAD}")
+    if shape("time_embedding.0.weight")[1] % 2:
+        raise ValueError(f"{tensors.path.name} has an odd number of frequencies, which no Wan model has; get it again")
     if in_dim not in (16, 48):
         raise ValueError(
             f"{tensors.path.name} takes {in_dim} channels: it is made to be shown images beside the latents; load a "
@@ -284,7 +286,7 @@ def _shape(tensors: TensorFile, name: str, ndim: int | None = None) -> tuple[int
     if name not in tensors:
         raise ValueError(f"{tensors.path.name} lacks {name}; get the file again")
     shape = tensors.shape(name)
-    if not shape or len(shape) != (ndim or len(shape)):
+    if not shape or 0 in shape or len(shape) != (ndim or len(shape)):
         raise ValueError(f"{tensors.path.name}: {name} has shape {shape}, which no Wan model has; get the file again")
     return shape
 
@@ -294,7 +296,10 @@ def _check(tensors: TensorFile, names: Mapping[str, str], network: nn.Module, pr
     found, wanted = set(tensors), set(names.values())
     for key in sorted(wanted & found):
         if (kind := tensors.kind(key)) not in KINDS:
-            raise ValueError(f"{tensors.path.name} holds weights of {kind}; get one of 16 or 32 bits, or of scaled fp8")
+            raise ValueError(
+                f"{tensors.path.name} holds weights of {kind}, packed in a way (nvfp4, int8 ...) not read here; get "
+                "one of 16 or 32 bits, or of scaled fp8"
+            )
     if missing := sorted(wanted - found):
         raise ValueError(f"{tensors.path.name} lacks {len(missing)} weights, the first is {missing[0]}; get it again")
     found |= set(tensors.scales())  # a scale's weight counts as found, there or not
@@ -306,4 +311,4 @@ def _check(tensors: TensorFile, names: Mapping[str, str], network: nn.Module, pr
         if torch.Size(shape).numel() != value.numel() or tuple(shape[: value.ndim]) != tuple(value.shape):
             wanted_shape = tuple(value.shape)
             raise ValueError(f"{tensors.path.name}: {names[key]} has shape {shape}, the rest asks for {wanted_shape}")
-    tensors.check_scales(wanted)
+    tensors.check_scales(wanted, prefix)

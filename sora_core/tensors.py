@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -22,8 +23,10 @@ from .files import replacing
 
 PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
+QUANTISED = ".comfy_quant"  # of a layer: JSON that says in what
 SCALES = {".scale_weight": ".weight", ".weight_scale": ".weight"}  # of a scale: what it belongs to
-LEFT_OUT = (".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant")  # how to multiply in eight bits: we do not
+SCALED = (".scale_input", ".input_scale", "scaled_fp8", QUANTISED)  # how to multiply in eight bits, which we do not
+EIGHT_BIT_FORMATS, FORMAT_KEYS = {"float8_e4m3fn", "float8_e5m2"}, {"format", "full_precision_matrix_mult"}  # ComfyUI's
 FLOATS = {"F64", "F32", "F16", "BF16"}  # of safetensors
 BEGINNINGS = {  # of files that are no safetensors: what they are, and what to do
     b"GGUF": "it is GGUF, which is not read here; get the .safetensors of 16 bits or of scaled fp8",
@@ -47,8 +50,14 @@ class _Pickle:
     def __init__(self, path: Path) -> None:
         try:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
-        except Exception as error:  # of the unpickler, the archive or the system
-            raise ValueError(f"{path.name} cannot be read as a pickle of weights alone: {error}") from None
+        except UnpicklingError:
+            raise ValueError(
+                f"{path.name} is a pickle of more than weights, which is not run; get safetensors"
+            ) from None
+        except Exception as error:  # of the archive or the system
+            size = path.stat().st_size
+            words = f"cut short, or no pickle of weights ({error})" if size else "empty"
+            raise ValueError(f"{path.name} is {words}; get the file again") from None
         self._state = _named_tensors(found)
         if not self._state:
             raise ValueError(f"{path.name} is a pickle without weights by name")
@@ -76,12 +85,16 @@ class _Pickle:
             return CODES.get(self._tensor.dtype, str(self._tensor.dtype))
 
 
-def _named_tensors(found: Any) -> dict[str, Tensor]:
+def _named_tensors(found: Any, depth: int = 0) -> dict[str, Tensor]:
     """The tensors of a dictionary, or of the one in it that has most: `state_dict`, `model`, `generator_ema`."""
-    if not isinstance(found, Mapping):
+    if not isinstance(found, Mapping) or depth > 4:
         return {}
-    own = {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    return max([own, *map(_named_tensors, found.values())], key=len)
+    own = {key: value for key, value in found.items() if isinstance(key, str) and _is_plain(value)}
+    return max([own, *(_named_tensors(value, depth + 1) for value in found.values())], key=len)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 
 def open_safetensors(path: Path, pickles: bool = False) -> Any:
@@ -90,8 +103,8 @@ def open_safetensors(path: Path, pickles: bool = False) -> Any:
         if pickles:
             return _Pickle(path)
         raise ValueError(
-            f"{path.name} is a pickle, not safetensors: `python -m sora_core convert {path.name} --out "
-            f"{path.stem}.safetensors` makes one, without running code that may be in it"
+            f"{path.name} is a pickle, not safetensors; without running code that may be in it, `python -m sora_core "
+            f"convert {path} --out {path.with_suffix('.safetensors')}` makes them of it, in this pack's folder"
         )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give the path of a .safetensors file")
@@ -114,16 +127,20 @@ FILES = {
     "latents": "it holds latents; read it with `python -m sora_core decode`",
     "draft": "it is a draft; load it with Sora Load Draft",
 }
-LORA = r"lora_(A|B|up|down|unet|te)|\.lora\.|\.lokr_w|\.hada_w|\.diff(_b)?$|^lycoris_"
+LORA = r"lora_(A|B|up|down|unet|te|magnitude)|\.lora\.|\.lokr_w|\.hada_w|\.diff(_b)?$|^lycoris_"
 MARKS = (  # how a key ends or begins, or what it contains, and what such a file is
     (LORA, "it is a LoRA; load it with a LoRA loader on top of a model"),
     (
-        r"^(model\.diffusion_model\.input_blocks|first_stage_model\.|cond_stage_model\.)",
+        r"^(model\.diffusion_model\.)?input_blocks\.|^cond_stage_model\.",
         "it is a Stable Diffusion checkpoint, an image model of another architecture",
     ),
+    (r"double_blocks\.\d", "it is a transformer of the Flux or Hunyuan family, another architecture"),
+    (r"joint_blocks\.\d", "it is Stable Diffusion 3, an image model of another architecture"),
+    (r"(^|\.)transformer_blocks\.\d", "it is a transformer of another architecture (LTX, Qwen-Image, CogVideoX ...)"),
+    (r"vace_blocks\.\d", "it is Wan's VACE model, or a part of one, which has parts of its own"),
     (
-        r"(^|\.)blocks\.\d+\.(self_attn|attn1)\.",
-        "it is a transformer of the Wan family; Sora Load DiT takes a whole one",
+        r"(^|\.)blocks\.\d+\.(self_attn\.(q|k|v|o|norm_q|norm_k)|attn1\.(to_q|to_k|to_v|norm_q|norm_k))\.",
+        "it is a part of a transformer of the Wan family; Sora Load DiT takes a whole one",
     ),
     (r"encoder\.block\.0\.layer", "it is a T5 text encoder; load it with CLIPLoader"),
     (
@@ -133,7 +150,7 @@ MARKS = (  # how a key ends or begins, or what it contains, and what such a file
     (r"text_model\.encoder\.layers", "it is a CLIP text encoder, which no Wan model reads; they take UMT5"),
     (r"vision_model\.encoder\.layers|(^|\.)visual\.", "it is a CLIP vision encoder; load it with CLIPVisionLoader"),
     (
-        r"^(encoder|decoder)\.(conv|down|up|mid|quant|head)",
+        r"^(first_stage_model\.)?(encoder|decoder)\.(conv|down|up|mid|quant|head)",
         "it is a VAE; Sora Load VAE takes one of the Wan family",
     ),
 )
@@ -161,7 +178,7 @@ class TensorFile:
         self._files = [open_safetensors(part, pickles) for part in self.parts]
         self._owner: dict[str, Any] = {}
         self._scales: dict[str, str] = {}
-        self.scaled = False  # says that its matrices of eight bits have scales
+        self._marks: dict[str, Any] = {}  # what says that matrices of eight bits have scales
         for part, file in zip(self.parts, self._files, strict=True):
             for key in file.keys():  # noqa: SIM118
                 if key in self._owner:
@@ -169,9 +186,7 @@ class TensorFile:
                 scale = next((suffix for suffix in SCALES if key.endswith(suffix)), None)
                 if scale is not None:
                     self._scales[key.removesuffix(scale) + SCALES[scale]] = key
-                self.scaled |= key.endswith("scaled_fp8")
-                if not key.endswith(LEFT_OUT):
-                    self._owner[key] = file
+                (self._marks if key.endswith(SCALED) else self._owner)[key] = file
 
     def __iter__(self) -> Iterator[str]:
         scales = set(self._scales.values())
@@ -191,12 +206,18 @@ class TensorFile:
         """Its type in safetensors' words."""
         return self._owner[key].get_slice(key).get_dtype()
 
-    def check_scales(self, wanted: Iterable[str]) -> None:
-        """Raises ValueError that names a weight of eight bits, of those wanted, whose scale is missing while others
-        have one, or a scale that is not one number for its weight or for each of its rows."""
-        eight = sorted(key for key in wanted if self.kind(key).startswith("F8"))
+    def check_scales(self, wanted: Iterable[str], prefix: str) -> None:
+        """Raises ValueError that names a weight of eight bits, of those wanted, whose scale is missing though the
+        network has scales, or a scale that is not one number above 0 for its weight or for each of its rows, or a
+        layer in a format that is not read here."""
+        wanted = sorted(wanted)
+        for key, file in self._marks.items():
+            if key.startswith(prefix) and key.endswith(QUANTISED):
+                self._check_format(key, file.get_tensor(key))
+        eight = [key for key in wanted if self.kind(key).startswith("F8")]
         bare = [key for key in eight if key not in self._scales]
-        if bare and (self.scaled or len(bare) < len(eight)):
+        marked = any(key.startswith(prefix) for key in self._marks) or "_quantization_metadata" in self.metadata
+        if bare and (marked or len(bare) < len(eight)):
             raise ValueError(f"{self.path.name} lacks the scale of {bare[0]}, which is in eight bits; get it again")
         for weight in wanted:
             if (scale := self._scales.get(weight)) is None:
@@ -208,6 +229,23 @@ class TensorFile:
                     f"{self.path.name}: {scale} is {self.kind(scale)} of shape {shape}; only one scale for a "
                     "matrix, or one for each of its rows, is read here: get the scaled fp8 or the 16-bit file"
                 )
+            values = self._owner[scale].get_tensor(scale).float()
+            if not bool((values.isfinite() & (values > 0)).all()):
+                raise ValueError(f"{self.path.name}: {scale} is not above 0 everywhere; get the file again")
+
+    def _check_format(self, key: str, words: Tensor) -> None:
+        try:
+            settings = json.loads(bytes(words.tolist()))
+            known = settings["format"] in EIGHT_BIT_FORMATS and settings.keys() <= {
+                "format",
+                "full_precision_matrix_mult",
+            }
+        except (ValueError, TypeError, KeyError, AttributeError):
+            settings, known = "something that cannot be read", False
+        if not known:
+            raise ValueError(
+                f"{self.path.name}: {key} says {settings}, which is not read here; get the scaled fp8 or 16-bit file"
+            )
 
     def scales(self) -> dict[str, str]:
         """Of a weight's name to that of its scale."""
@@ -242,7 +280,7 @@ def files_of(path: Path) -> list[Path]:
         try:
             names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
             files = [path.parent / name for name in names]
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path.name} is no index of a sharded model: {error}") from None
         if not files:
             raise ValueError(f"{path.name} is no index of a sharded model: it lists no files")
@@ -262,17 +300,21 @@ def files_of(path: Path) -> list[Path]:
 Plan = list[tuple[str, torch.dtype, tuple[int, ...], Callable[[], Tensor]]]  # name, dtype, shape, what gives it
 
 
-def write_tensors(path: Path, plan: Plan, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file with one tensor in memory at a time."""
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+def write_tensors(path: Path, plan: Plan, overwrite: bool = False) -> None:
+    """Write a safetensors file with one tensor in memory at a time.
+
+    Raises ValueError where two have one name, FileExistsError where the path is taken and not to be overwritten."""
+    header: dict[str, Any] = {}
     place = 0
     for name, dtype, shape, _ in plan:
+        if name in header:
+            raise ValueError(f"{name} comes twice, from two weights of the source; give it one layout")
         size = torch.Size(shape).numel() * dtype.itemsize
         header[name] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [place, place + size]}
         place += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path) as partial, partial.open("wb") as file:
+    with replacing(path, overwrite) as partial, partial.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, dtype, shape, get in plan:
             tensor = get()

@@ -161,11 +161,21 @@ def test_eight_bits_keep_their_scale(tmp_path: Path) -> None:
 def written(tmp_path: Path, change: Callable[[dict[str, Tensor]], object], dtype: torch.dtype = torch.float32) -> Path:
     """A file of a small transformer that was changed."""
     wan_dit().save_pretrained(tmp_path / "model")
-    convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", dtype)
+    convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", dtype, overwrite=True)
     state = load_file(tmp_path / "wan.safetensors")
     change(state)
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "changed.safetensors")
     return tmp_path / "changed.safetensors"
+
+
+def unscaled(state: dict[str, Tensor], marks: dict[str, Tensor]) -> None:
+    for key in [key for key in state if "scale" in key]:
+        del state[key]
+    state |= marks
+
+
+def quantised(words: str) -> dict[str, Tensor]:
+    return {f"{FFN}.comfy_quant": torch.tensor(list(words.encode()), dtype=torch.uint8)}
 
 
 FFN, EIGHT = "blocks.0.ffn.0", torch.float8_e4m3fn
@@ -175,6 +185,11 @@ FFN, EIGHT = "blocks.0.ffn.0", torch.float8_e4m3fn
     ("change", "words"),
     [
         (lambda s: s.pop(f"{FFN}.scale_weight"), f"lacks the scale of {FFN}.weight"),
+        (lambda s: unscaled(s, quantised('{"format": "float8_e4m3fn"}')), "lacks the scale of blocks"),
+        (lambda s: unscaled(s, {f"{FFN}.input_scale": torch.ones(())}), "lacks the scale of blocks"),
+        (lambda s: s.update(quantised('{"format": "mxfp8"}')), "says {'format': 'mxfp8'}, which is not read"),
+        (lambda s: s.update(quantised("{")), "says something that cannot be read"),
+        (lambda s: s.update({f"{FFN}.scale_weight": torch.tensor(float("nan"))}), "is not above 0 everywhere"),
         (lambda s: s.update({f"{FFN}.scale_weight": torch.ones(320, 2)}), r"scale_weight is F32 of shape \(320, 2\)"),
         (lambda s: s.update({f"{FFN}.scale_weight": torch.ones(256)}), r"scale_weight is F32 of shape \(256,\)"),
         (lambda s: s.update({f"{FFN}.scale_weight": torch.ones(1, dtype=torch.uint8)}), "scale_weight is U8"),
@@ -194,12 +209,17 @@ def test_scales_are_one_for_all_or_one_a_row(tmp_path: Path, generator: torch.Ge
         expected = load_file(path)[f"{FFN}.weight"].float() * rows[:, None]
         assert relative(load_dit(path).blocks[0].ffn[0].weight.float(), expected) < 4e-3
 
-    def without(state: dict[str, Tensor]) -> None:  # plain fp8, cast as it was
-        for key in [key for key in state if "scale" in key]:
-            del state[key]
+    def all_in_one(state: dict[str, Tensor]) -> None:
+        """Eight bits as they were cast, beside another network that is scaled."""
+        unscaled(state, {})
+        both = {f"model.diffusion_model.{key}": value for key, value in state.items()}
+        state.clear()
+        state |= both | {"text_encoders.t5.scaled_fp8": torch.ones(1)}
 
-    weight = load_dit(written(tmp_path, without, EIGHT)).blocks[0].ffn[0].weight
-    assert torch.equal(weight.float(), load_file(tmp_path / "changed.safetensors")[f"{FFN}.weight"].float())
+    weight = load_dit(written(tmp_path, all_in_one, EIGHT)).blocks[0].ffn[0].weight
+    assert torch.equal(
+        weight.float(), load_file(tmp_path / "changed.safetensors")[f"model.diffusion_model.{FFN}.weight"].float()
+    )
 
 
 def test_a_file_s_precision_is_kept(tmp_path: Path) -> None:
@@ -217,6 +237,11 @@ def test_a_file_s_precision_is_kept(tmp_path: Path) -> None:
         (lambda s: s.update({"head.head.bias": torch.ones(3)}), r"head.head.bias has shape \(3,\)"),
         (lambda s: s.pop("blocks.0.self_attn.norm_q.weight"), "lacks 1 weights, .* blocks.0.self_attn.norm_q.weight"),
         (lambda s: s.update({"patch_embedding.weight": torch.ones(256)}), r"patch_embedding.weight has shape \(256,\)"),
+        (
+            lambda s: s.update({"patch_embedding.weight": torch.ones(256, 16, 0, 2, 2)}),
+            r"has shape \(256, 16, 0, 2, 2\)",
+        ),
+        (lambda s: s.update({"time_embedding.0.weight": torch.ones(256, 255)}), "an odd number of frequencies"),
         (lambda s: s.update({"text_embedding.0.weight": torch.ones(())}), r"text_embedding.0.weight has shape \(\)"),
         (
             lambda s: s.update({f"other.{key}": value.clone() for key, value in s.items()}),
@@ -235,7 +260,7 @@ def test_a_file_s_precision_is_kept(tmp_path: Path) -> None:
                     "blocks.0.ffn.0.weight_scale_2": torch.ones(()),
                 }
             ),
-            "holds weights of U8; get one of 16 or 32 bits",
+            "holds weights of U8, packed in a way",
         ),
     ],
 )
@@ -253,7 +278,7 @@ def test_a_wrong_transformer_is_refused(tmp_path: Path, change: Callable, words:
         (lambda s: s.pop("decoder.middle.0.residual.2.bias"), "lacks 1 weights, the first is decoder.middle.0"),
         (lambda s: s.update({"encoder.extra": torch.ones(1)}), "1 weights too many, the first is encoder.extra"),
         (lambda s: s.update({"conv1.bias": torch.ones(3)}), r"conv1.bias has shape \(3,\)"),
-        (lambda s: s.update({"conv1.bias": s["conv1.bias"].to(torch.int8)}), "holds weights of I8"),
+        (lambda s: s.update({"conv1.bias": s["conv1.bias"].to(torch.int8)}), "holds weights of I8, packed in a way"),
     ],
 )
 def test_a_wrong_vae_is_refused(tmp_path: Path, residual: bool, change: Callable, words: str) -> None:
@@ -281,7 +306,7 @@ def test_pickles_are_converted_without_running_them(tmp_path: Path) -> None:
     wan_vae(False).save_pretrained(tmp_path / "model")
     convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", torch.float32)
     torch.save(load_file(tmp_path / "wan.safetensors"), tmp_path / "wan.PTH")
-    with pytest.raises(ValueError, match=r"python -m sora_core convert wan.PTH"):
+    with pytest.raises(ValueError, match=r"python -m sora_core convert .*wan.PTH"):
         load_vae(tmp_path / "wan.PTH")
     convert(tmp_path / "wan.PTH", tmp_path / "again.safetensors", "wan", torch.float32)
     first, again = load_vae(tmp_path / "wan.safetensors"), load_vae(tmp_path / "again.safetensors")
@@ -290,21 +315,26 @@ def test_pickles_are_converted_without_running_them(tmp_path: Path) -> None:
     torch.save({"step": 3, "generator": {"state_dict": state}}, tmp_path / "nested.pth")
     torch.save(state, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
     for name in ("nested.pth", "legacy.pth"):
-        convert(tmp_path / name, tmp_path / "again.safetensors", "wan", torch.float32)
+        convert(tmp_path / name, tmp_path / "again.safetensors", "wan", torch.float32, overwrite=True)
         assert torch.equal(load_vae(tmp_path / "again.safetensors").quant.weight, first.quant.weight)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"run": print}, "cannot be read as a pickle of weights alone"),
+        ({"run": print}, "is a pickle of more than weights"),
         ({"state_dict": 3}, "without weights by name"),
         ({0: torch.ones(2)}, "without weights by name"),
         ([torch.ones(2)], "without weights by name"),
+        ({"a": torch.ones(2, device="meta")}, "without weights by name"),
+        ({"a": torch.ones(2).to_sparse()}, "without weights by name"),
+        (b"", "is empty"),
+        (b"PK\x03\x04 and no more", "is cut short"),
     ],
 )
 def test_pickles_of_something_else_are_refused(tmp_path: Path, content: object, words: str) -> None:
-    torch.save(content, tmp_path / "bad.pth")
+    path = tmp_path / "bad.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(ValueError, match=words):
         convert(tmp_path / "bad.pth", tmp_path / "x.safetensors", "wan", torch.float32)
 
@@ -312,7 +342,12 @@ def test_pickles_of_something_else_are_refused(tmp_path: Path, content: object, 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        (["first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.norm_out.weight"], "Stable Diffusion"),
+        (["first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.norm_out.weight"], "it is a VAE"),
+        (["input_blocks.0.0.weight"], "it is a Stable Diffusion checkpoint"),
+        (["model.diffusion_model.double_blocks.0.img_attn.qkv.weight"], "of the Flux or Hunyuan family"),
+        (["vace_blocks.0.before_proj.weight"], "Wan's VACE model"),
+        (["blocks.0.self_attn.q_proj.weight"], "its first weight is blocks.0.self_attn.q_proj"),
+        (["blocks.3.self_attn.q.weight"], "it is a part of a transformer of the Wan family"),
         (["encoder.conv_in.weight", "decoder.norm_out.weight"], "it is a VAE"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "it is a Stable Diffusion checkpoint"),
         (["diffusion_model.blocks.0.mlp.lora_A.weight"], "it is a LoRA"),
@@ -322,7 +357,8 @@ def test_pickles_of_something_else_are_refused(tmp_path: Path, content: object, 
         (["diffusion_model.blocks.0.ffn.0.lokr_w1"], "it is a LoRA"),
         (["blocks.0.attn.q.weight", "token_embedding.weight"], "T5 text encoder in Wan's own layout"),
         (["vision_model.encoder.layers.0.self_attn.q_proj.weight"], "it is a CLIP vision encoder"),
-        (["transformer_blocks.0.attn1.norm_q.weight"], "its first weight is transformer_blocks"),
+        (["transformer_blocks.0.attn1.norm_q.weight"], "it is a transformer of another architecture"),
+        (["transformer.blocks.0.attn1.to_q.lora_magnitude_vector"], "it is a LoRA"),
         (["encoder.embed_tokens.weight"], "its first weight is encoder.embed_tokens"),
         (["text_model.encoder.layers.0.self_attn.q_proj.weight"], "it is a CLIP text encoder"),
         (["something"], "its first weight is something"),
@@ -333,8 +369,8 @@ def test_other_files_are_told_apart(tmp_path: Path, keys: list[str], words: str)
     for load in (load_dit, load_vae):
         with pytest.raises(ValueError, match=words):
             load(tmp_path / "a.safetensors")
-    lora = "LoRA" in words  # which can be converted, where it is whole
-    with pytest.raises(ValueError, match="is a LoRA with" if lora else f"neither a Wan transformer.*: .*{words}"):
+    expected = "is a LoRA (with|under)" if "LoRA" in words else f"neither a Wan transformer.*: .*{words}"
+    with pytest.raises(ValueError, match=expected):
         convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors", "wan", torch.float32)
 
 
@@ -437,7 +473,10 @@ def test_shards_that_overlap_are_refused(tmp_path: Path) -> None:
         ("large", "wan", torch.float16, "blocks.1.ffn.net.2.weight is too large for torch.float16; use --dtype bf16"),
         ("infinite", "wan", torch.float8_e4m3fn, "blocks.1.ffn.net.2.weight has values that are not finite"),
         ("lora", "diffusers", torch.bfloat16, "is a LoRA; use --layout wan"),
-        ("strange lora", "wan", torch.bfloat16, "is a LoRA with blocks.0.mlp.lora_A.weight, which is no layer"),
+        ("lora twice", "wan", torch.bfloat16, "self_attn.q.lora_A.weight comes twice"),
+        ("lora of PEFT", "wan", torch.bfloat16, "whose strength is in adapter_config.json"),
+        ("kohya's lora", "wan", torch.bfloat16, "is a LoRA under names that ComfyUI reads"),
+        ("strange lora", "wan", torch.bfloat16, "is a LoRA with blocks.0.mlp.lora_A.weight, which is no part"),
     ],
 )
 def test_conversions_that_lose_are_refused(
@@ -446,8 +485,13 @@ def test_conversions_that_lose_are_refused(
     """And leave nothing behind."""
     source = tmp_path / "a.safetensors"
     if "lora" in content:
-        layer = "blocks.0.mlp" if "strange" in content else "blocks.0.attn1.to_q"
-        save_file({f"{layer}.lora_A.weight": torch.ones(2, 4)}, source)
+        layer = {
+            "strange lora": "blocks.0.mlp", "lora of PEFT": "base_model.model.blocks.0.attn1.to_q",
+            "kohya's lora": "lora_unet_blocks_0_self_attn_q",
+        }.get(content, "blocks.0.attn1.to_q")  # fmt: skip
+        state = {f"{layer}.lora_A.weight": torch.ones(2, 4)}
+        twice = {"diffusion_model.blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 4)} if "twice" in content else {}
+        save_file(state | twice, source)
     else:
         network = wan_vae(False) if content == "vae" else wan_dit()
         if content in ("large", "infinite"):
@@ -468,7 +512,40 @@ def test_a_source_is_never_its_own_target(tmp_path: Path) -> None:
     assert main(arguments) == 1 and [shard.read_bytes() for shard in shards] == kept
 
 
-@pytest.mark.parametrize("prefix", ["transformer.", "base_model.model.", ""])
+@pytest.mark.parametrize("kept_in", ["header", "file"])
+def test_loras_keep_their_strength(tmp_path: Path, kept_in: str) -> None:
+    """Diffusers writes it into the header, PEFT into a file beside; ComfyUI reads one number a layer."""
+    settings = {"r": 4, "lora_alpha": 64, "alpha_pattern": {"ffn.net.0.proj": 6}, "use_rslora": False}
+    prefix = "transformer." if kept_in == "header" else "base_model.model."
+    layers = ("blocks.0.attn1.to_q", "blocks.1.ffn.net.0.proj")
+    state = {f"{prefix}{layer}.lora_{side}.weight": torch.ones(4, 4).half() for layer in layers for side in "AB"}
+    header = {"lora_adapter_metadata": json.dumps({f"transformer.{key}": value for key, value in settings.items()})}
+    save_file(state, tmp_path / "lora.safetensors", header if kept_in == "header" else None)
+    if kept_in == "file":
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"use_rslora": True}))
+    convert(tmp_path / "lora.safetensors", tmp_path / "out.safetensors", "wan")
+    out = load_file(tmp_path / "out.safetensors")
+    times = 1 if kept_in == "header" else 2  # the root of the rank
+    assert float(out["diffusion_model.blocks.0.self_attn.q.alpha"]) == 64 * times
+    assert float(out["diffusion_model.blocks.1.ffn.0.alpha"]) == 6 * times
+    assert out["diffusion_model.blocks.1.ffn.0.lora_A.weight"].dtype == torch.float16  # its own precision
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wan_dit().save_pretrained(tmp_path / "model")
+    out = tmp_path / "out.safetensors"
+    get = TensorFile.get
+
+    def slow(self: TensorFile, *words: object) -> Tensor:
+        out.write_text("mine")
+        return get(self, *words)
+
+    monkeypatch.setattr(TensorFile, "get", slow)
+    assert main(["convert", str(tmp_path / "model"), "--out", str(out)]) == 1
+    assert out.read_text() == "mine" and {path.name for path in tmp_path.iterdir()} == {"model", "out.safetensors"}
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", "unet.", ""])
 def test_loras_of_diffusers_get_the_names_that_hosts_read(tmp_path: Path, prefix: str) -> None:
     layers = {
         "blocks.1.attn1.to_q": "blocks.1.self_attn.q", "blocks.0.attn2.to_out.0": "blocks.0.cross_attn.o",

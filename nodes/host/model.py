@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import comfy.cli_args
 import comfy.conds
 import comfy.latent_formats
 import comfy.model_base
@@ -18,11 +19,14 @@ import comfy.patcher_extension
 import comfy.sd
 import comfy.supported_models_base
 import torch
+from comfy.ldm.modules.attention import optimized_attention
+from einops import rearrange
 from torch import Tensor
+from torch.nn import functional
 
 from ...sora_core.checkpoint import Model, fingerprint
 from ...sora_core.config import DiTConfig, SamplingDefaults
-from ...sora_core.dit import DiT
+from ...sora_core.dit import Attention, DiT
 from ...sora_core.flow import TIMESTEPS, shift_for
 from ...sora_core.layouts import load_dit
 from ...sora_core.patches import Grid, map_to_tokens
@@ -33,15 +37,20 @@ COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
 WAN_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 BOUNDARY = "sora_boundary"  # key of a joined MODEL's options
 WAN22_CHANNELS = 48  # of Wan 2.2's 5B, the one public model that was trained with levels per frame
+CHOSEN_ATTENTION = comfy.cli_args.args.use_sage_attention or comfy.cli_args.args.use_flash_attention
 WAN_SHIFT = 8.0  # the host's own for every Wan
 
 
 class HostDiT(DiT):
-    """The transformer under the host's calling convention."""
+    """The transformer under the host's calling convention, with its patches: other attention, other blocks."""
 
     def __init__(self, config: DiTConfig, dtype: torch.dtype, device: Any = None, operations: Any = None) -> None:
         super().__init__(config, operations, device=device, dtype=dtype)
         self.dtype = dtype
+        self._options: dict[str, Any] = {}  # of the call that is under way
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.product = self._attention
 
     def forward(
         self, x: Tensor, timestep: Tensor, context: Tensor, transformer_options: dict[str, Any], **_: Any
@@ -55,7 +64,30 @@ class HostDiT(DiT):
     def _forward(
         self, x: Tensor, timestep: Tensor, context: Tensor, transformer_options: dict[str, Any], **_: Any
     ) -> Tensor:
+        self._options = transformer_options
         return super().forward(x, timestep, context)
+
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Torch's, unless the host was started with another, or a node puts one there."""
+        if not CHOSEN_ATTENTION and "optimized_attention_override" not in self._options:
+            return functional.scaled_dot_product_attention(q, k, v)
+        heads = q.shape[1]
+        q, k, v = (rearrange(part, "b n l d -> b l (n d)") for part in (q, k, v))  # as the host's own Wan calls it
+        out = optimized_attention(q, k, v, heads=heads, transformer_options=self._options)
+        return rearrange(out, "b l (n d) -> b n l d", n=heads)
+
+    def run_block(self, number: int, x: Tensor, *rest: Any) -> Tensor:
+        self._options |= {"block_index": number, "block_type": "double", "total_blocks": len(self.blocks)}
+        replaced = self._options.get("patches_replace", {}).get("dit", {}).get(("double_block", number))
+        if replaced is None:
+            return super().run_block(number, x, *rest)
+        levels, positions, text, _ = rest
+        given = {"img": x, "txt": text, "vec": levels, "pe": positions, "transformer_options": self._options}
+
+        def original(changed: dict[str, Any]) -> dict[str, Any]:
+            return {"img": super(HostDiT, self).run_block(number, changed["img"], *rest)}
+
+        return replaced(given, {"original_block": original})["img"]
 
 
 class HostModel(comfy.model_base.BaseModel):
@@ -182,11 +214,12 @@ def join_experts(
     schedule, wrappers and patches of the attention are those of `high`, for both."""
     if high.is_clone(low):
         raise ValueError("high and low are the same weights; load the two experts, each from its own file")
-    formats = [model.model.latent_format.latent_channels for model in (high, low)]
-    if formats[0] != formats[1]:
-        raise ValueError(f"high makes {formats[0]} channels and low {formats[1]}: join two experts of one model")
+    formats = [model.model.latent_format for model in (high, low)]
+    one, other = (f"{form.latent_channels} channels in {form.latent_dimensions} dimensions" for form in formats)
+    if one != other:
+        raise ValueError(f"high makes {one} and low {other}: join two experts of one model")
     if getattr(high.model, "per_token", False) != getattr(low.model, "per_token", False):
-        raise ValueError("high and low: one is told the level of every token, the other not; load both alike")
+        raise ValueError("high and low: only one is told the level of every token; set per_token alike in both")
     joined = high.clone()
     joined.set_additional_models("sora_low", [low])  # loaded and unloaded together
     joined.model_options[BOUNDARY] = boundary

@@ -154,6 +154,15 @@ def test_an_image_moves_as_on_the_host_s(server: Any, weights: Path, solver: str
     assert relative(ours[:, :, :1], known[:, :, :1]) < 1e-5 and relative(ours[:, :, 1:], known[:, :, 1:]) > 0.1
 
 
+def test_what_was_converted_is_read_by_the_host(server: Any, weights: Path) -> None:
+    """Scaled fp8 of ours under the host's loader, whose products it rounds in its own ways, and under ours."""
+    path = weights / "diffusion_models" / "converted.safetensors"
+    convert(weights / "diffusion_models" / "high.safetensors", path, "wan", torch.float8_e4m3fn)
+    whole = sampled(server, {"model": loaders("high")["theirs"]}, ["model", 0])
+    for kind in ("ours", "theirs"):
+        assert relative(sampled(server, {"model": loaders("converted")[kind]}, ["model", 0]), whole) < 8e-2
+
+
 @pytest.mark.parametrize("form", ["scaled_fp8", "comfy_quant"])
 def test_a_file_of_mixed_precisions_takes_what_most_of_it_has(server: Any, weights: Path, form: str) -> None:
     """Eight bits and their scales, with a head of four bytes: as the host's own with these weights unpacked to
@@ -205,6 +214,27 @@ def test_experts_are_two_files(server: Any, api: Any, weights: Path) -> None:
     prompt[by_class(prompt, "KSampler")[0]]["inputs"]["model"] = ["join", 0]
     outcome = server.run(prompt)
     assert outcome.error is not None and "are the same weights" in outcome.error["exception_message"]
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"class_type": "SofterAttention", "inputs": {"model": ["model", 0]}},
+        {
+            "class_type": "SkipLayerGuidanceDiT",
+            "inputs": {
+                "model": ["model", 0], "double_layers": "1", "single_layers": "", "scale": 3.0, "start_percent": 0.0,
+                "end_percent": 1.0, "rescaling_scale": 0.0,
+            },
+        },
+    ],
+    ids=["attention", "blocks"],
+)  # fmt: skip
+def test_patches_act_as_on_the_host_s(server: Any, weights: Path, patch: dict[str, Any]) -> None:
+    both = loaders("high")
+    ours, theirs = (sampled(server, {"model": both[name], "patch": patch}, ["patch", 0]) for name in ("ours", "theirs"))
+    plain = sampled(server, {"model": both["ours"]}, ["model", 0])
+    assert relative(ours, theirs) < 1e-4 and relative(ours, plain) > 1e-2
 
 
 def lora_file(path: Path, form: str) -> None:

@@ -107,4 +107,22 @@ def _init_thin(
 comfy.text_encoders.wan.UMT5XXlModel.__init__ = _init_thin
 
 
-NODE_CLASS_MAPPINGS = {"TinyWan": TinyWan}
+class SofterAttention:
+    """Another product of attention, put there as nodes for sage attention and the like do."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "patch"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 - the host's name
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model: Any) -> tuple:
+        patched = model.clone()
+        options = patched.model_options["transformer_options"]
+        options["optimized_attention_override"] = lambda run, q, *rest, **given: run(q * 0.5, *rest, **given)
+        return (patched,)
+
+
+NODE_CLASS_MAPPINGS = {"TinyWan": TinyWan, "SofterAttention": SofterAttention}
