@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +36,7 @@ BEGINNINGS = {  # of files that are no safetensors: what they are, and what to d
     b"version https://git-lfs": "it is a pointer of Git LFS; run `git lfs pull`, or download the file itself",
     b"<": "it is a web page, not the file; the download needs another address, or a login",
 }
+TAIL = 64 * 1024  # bytes; no weight of a trained model is as long and zero throughout
 CODES = {
     torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2",
@@ -180,6 +182,7 @@ class TensorFile:
         self._scales: dict[str, str] = {}
         self._marks: dict[str, Any] = {}  # what says that matrices of eight bits have scales
         for part, file in zip(self.parts, self._files, strict=True):
+            _refuse_zeros(part)
             for key in file.keys():  # noqa: SIM118
                 if key in self._owner:
                     raise ValueError(f"{part.name} holds {key}, which another file of the same model holds too")
@@ -263,6 +266,15 @@ class TensorFile:
         if dtype is None and tensor.dtype == torch.float64:
             return tensor.float()
         return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
+
+
+def _refuse_zeros(path: Path) -> None:
+    """Raises ValueError where a file's end was reserved but never written, as interrupted downloads leave it."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) > TAIL:
+            file.seek(-TAIL, os.SEEK_END)
+            if not any(file.read()):
+                raise ValueError(f"{path.name} ends in nothing but zeros: its download was not finished; get it again")
 
 
 def files_of(path: Path) -> list[Path]:

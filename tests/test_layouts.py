@@ -395,6 +395,11 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     shards[0].unlink()
     with pytest.raises(FileNotFoundError, match="which is not beside it"):
         load_dit(tmp_path)
+    shards[0].write_bytes(data)
+    shards[-1].write_bytes(shards[-1].read_bytes()[:-100_000] + bytes(100_000))
+    with pytest.raises(ValueError, match="ends in nothing but zeros: its download was not finished"):
+        TensorFile(tmp_path)
+    shards[0].unlink()
     (tmp_path / "model.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match="is a pickle"):
         load_dit(tmp_path / "model.pt")
@@ -438,6 +443,8 @@ def write_headers(folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
         with (folder / f"model-{number + 1:05}-of-00008.safetensors").open("wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             file.truncate(8 + len(text) + place)
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\x01")  # not cut short
 
 
 @pytest.mark.skipif(os.name == "nt", reason="files with holes")
