@@ -82,13 +82,10 @@ def _lora(tensors: TensorFile, out: Path, layout: str, dtype: torch.dtype | None
     with_alpha = {_place(tensors, key)[0] for key in tensors if key.endswith(".alpha")}
     for key in tensors:
         layer, part = _place(tensors, key)
-        shape = tensors.shape(key)
-        kind = dtype or tensors.get(key).dtype
-        plan.append(
-            (f"diffusion_model.{layer}.{part}", kind, shape, lambda key=key, kind=kind: _cast(tensors, key, kind))
-        )
+        kind, target = dtype or tensors.get(key).dtype, f"diffusion_model.{layer}.{part}"
+        plan.append((target, kind, tensors.shape(key), lambda key=key, kind=kind: _cast(tensors, key, kind)))
         if part in ("lora_A.weight", "lora_down.weight") and layer not in with_alpha:
-            ranks[layer] = shape[0]
+            ranks[layer] = tensors.shape(key)[0]
     for layer, alpha in _alphas(tensors, ranks).items():
         value = torch.tensor(alpha)
         plan.append((f"diffusion_model.{layer}.alpha", torch.float32, (), lambda value=value: value))
@@ -127,15 +124,13 @@ def _alphas(tensors: TensorFile, ranks: dict[str, int]) -> dict[str, float]:
         found: dict[str, Any] = json.loads(header if header is not None else beside.read_text(encoding="utf-8"))
         settings = {key.removeprefix("transformer."): value for key, value in found.items()}
         patterns = settings.get("alpha_pattern") or {}
-        strength = 1.0 if not settings.get("use_rslora") else None
-        return {
-            layer: float(
-                next((value for part, value in patterns.items() if _ends(layer, part)), settings["lora_alpha"])
-            )
-            * (strength or rank**0.5)
-            for layer, rank in ranks.items()
-        }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        alphas = {}
+        for layer, rank in ranks.items():
+            own = (value for part, value in patterns.items() if _ends(layer, part))
+            alpha = float(next(own, settings["lora_alpha"]))
+            alphas[layer] = alpha * rank**0.5 if settings.get("use_rslora") else alpha  # of the rank or of its root
+        return alphas
+    except (ValueError, TypeError, KeyError, AttributeError, re.error) as error:
         raise ValueError(f"{tensors.path.name}: what says its strength cannot be read ({error})") from None
 
 
