@@ -29,10 +29,11 @@ SCALES = {".scale_weight": ".weight", ".weight_scale": ".weight"}  # of a scale:
 SCALED = (".scale_input", ".input_scale", "scaled_fp8", QUANTISED)  # how to multiply in eight bits, which we do not
 EIGHT_BIT_FORMATS, FORMAT_KEYS = {"float8_e4m3fn", "float8_e5m2"}, {"format", "full_precision_matrix_mult"}  # ComfyUI's
 FLOATS = {"F64", "F32", "F16", "BF16"}  # of safetensors
+RENAMED = "it is a pickle (torch.save) under another name; call it .pth and use `python -m sora_core convert`"
 BEGINNINGS = {  # of files that are no safetensors: what they are, and what to do
     b"GGUF": "it is GGUF, which is not read here; get the .safetensors of 16 bits or of scaled fp8",
-    b"PK\x03\x04": "it is a pickle (torch.save) under another name; call it .pth and use `python -m sora_core convert`",
-    b"\x80\x02": "it is a pickle (torch.save) under another name; call it .pth and use `python -m sora_core convert`",
+    b"PK\x03\x04": RENAMED,
+    b"\x80\x02": RENAMED,
     b"version https://git-lfs": "it is a pointer of Git LFS; run `git lfs pull`, or download the file itself",
     b"<": "it is a web page, not the file; the download needs another address, or a login",
 }

@@ -11,51 +11,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
+from wan_models import relative, wan_dit, wan_vae, written
 
 from sora_core import layouts
-from sora_core.cli import main
 from sora_core.config import PRESETS
 from sora_core.convert import convert
 from sora_core.dit import DiT
 from sora_core.layouts import dit_names, load_dit, load_vae, read_dit, vae_names
 from sora_core.tensors import TensorFile
 from sora_core.vae import VAE
-
-
-def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Every weight drawn anew, norms too, small enough for activations to stay near 1."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in network.named_parameters():
-        spread = parameter[0].numel() ** -0.5 if parameter.ndim > 1 and "gamma" not in name else 0.1
-        offset = 1.0 if "gamma" in name or ("norm" in name and name.endswith("weight")) else 0.0
-        parameter.data = torch.randn(parameter.shape, generator=generator) * spread + offset
-    return network.eval()
-
-
-def wan_dit(channels: int = 16) -> WanTransformer3DModel:
-    network = WanTransformer3DModel(
-        num_attention_heads=2, attention_head_dim=128, in_channels=channels, out_channels=channels, text_dim=96,
-        freq_dim=256, ffn_dim=320, num_layers=2, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
-    )  # fmt: skip
-    return randomised(network)
-
-
-def wan_vae(residual: bool) -> AutoencoderKLWan:
-    if residual:
-        network = AutoencoderKLWan(
-            base_dim=8, decoder_base_dim=12, z_dim=48, is_residual=True, patch_size=2, in_channels=12, out_channels=12,
-            scale_factor_spatial=16,
-        )  # fmt: skip
-    else:
-        network = AutoencoderKLWan(base_dim=8, z_dim=16)
-    return randomised(network)
-
-
-def relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("channels", [16, 48])
@@ -116,56 +83,6 @@ def test_the_vae_is_diffusers(tmp_path: Path, generator: torch.Generator, residu
             whole = ours.normalise(ours.moments(video)[0])
         assert relative(ours.encode(video), latents) < 1e-4 and relative(whole, latents) < 1e-4
         assert relative(ours.decode(latents), back) < 1e-4 and relative(ours.decode(latents, chunk=99), back) < 1e-4
-
-
-def small(kind: str) -> tuple[Callable, nn.Module]:
-    return (load_dit, wan_dit()) if kind == "dit" else (load_vae, wan_vae(kind == "vae 2.2"))
-
-
-@pytest.mark.parametrize("kind", ["dit", "vae 2.1", "vae 2.2"])
-def test_layouts_convert_into_each_other(tmp_path: Path, kind: str) -> None:
-    load, theirs = small(kind)
-    theirs.save_pretrained(tmp_path / "diffusers")
-    first = load(tmp_path / "diffusers").state_dict()
-    convert(tmp_path / "diffusers", tmp_path / "wan.safetensors", "wan", torch.float32)
-    convert(tmp_path / "wan.safetensors", tmp_path / "again.safetensors", "diffusers", torch.float32)
-    for path in ("wan.safetensors", "again.safetensors"):
-        state = load(tmp_path / path).state_dict()
-        assert all(torch.equal(state[key], first[key]) for key in first)
-    if kind == "dit":  # its shapes are the same everywhere, so the file is diffusers' own
-        again, original = load_file(tmp_path / "again.safetensors"), theirs.state_dict()
-        assert again.keys() == original.keys() and all(torch.equal(again[key], original[key]) for key in original)
-    prefixed = {f"model.diffusion_model.{key}": value for key, value in load_file(tmp_path / "wan.safetensors").items()}
-    save_file(prefixed | {"vae.decoder.conv1.weight": torch.ones(1)}, tmp_path / "comfy.safetensors")
-    state = load(tmp_path / "comfy.safetensors").state_dict()
-    assert all(torch.equal(state[key], first[key]) for key in first)
-
-
-def test_eight_bits_keep_their_scale(tmp_path: Path) -> None:
-    theirs = wan_dit()
-    theirs.blocks[0].attn1.to_q.weight.data *= 3000  # out of the range of eight bits without a scale
-    theirs.save_pretrained(tmp_path / "model")
-    convert(tmp_path / "model", tmp_path / "half.safetensors", "wan", torch.bfloat16)
-    convert(tmp_path / "model", tmp_path / "eight.safetensors", "wan", torch.float8_e4m3fn)
-    assert (tmp_path / "eight.safetensors").stat().st_size < 0.7 * (tmp_path / "half.safetensors").stat().st_size
-    whole, half, eight = (
-        load_dit(path).state_dict()
-        for path in (tmp_path / "model", tmp_path / "half.safetensors", tmp_path / "eight.safetensors")
-    )
-    for key, expected in whole.items():
-        assert half[key].dtype == eight[key].dtype == torch.bfloat16
-        assert relative(half[key].float(), expected) < 4e-3
-        assert relative(eight[key].float(), expected) < (4e-2 if expected.ndim == 2 and key.startswith("b") else 4e-3)
-
-
-def written(tmp_path: Path, change: Callable[[dict[str, Tensor]], object], dtype: torch.dtype = torch.float32) -> Path:
-    """A file of a small transformer that was changed."""
-    wan_dit().save_pretrained(tmp_path / "model")
-    convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", dtype, overwrite=True)
-    state = load_file(tmp_path / "wan.safetensors")
-    change(state)
-    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "changed.safetensors")
-    return tmp_path / "changed.safetensors"
 
 
 def unscaled(state: dict[str, Tensor], marks: dict[str, Tensor]) -> None:
@@ -301,44 +218,6 @@ def test_one_shard_stands_for_all(tmp_path: Path) -> None:
         load_dit(shards[-1])
 
 
-def test_pickles_are_converted_without_running_them(tmp_path: Path) -> None:
-    """Wan's own VAEs are published as .pth only."""
-    wan_vae(False).save_pretrained(tmp_path / "model")
-    convert(tmp_path / "model", tmp_path / "wan.safetensors", "wan", torch.float32)
-    torch.save(load_file(tmp_path / "wan.safetensors"), tmp_path / "wan.PTH")
-    with pytest.raises(ValueError, match=r"python -m sora_core convert .*wan.PTH"):
-        load_vae(tmp_path / "wan.PTH")
-    convert(tmp_path / "wan.PTH", tmp_path / "again.safetensors", "wan", torch.float32)
-    first, again = load_vae(tmp_path / "wan.safetensors"), load_vae(tmp_path / "again.safetensors")
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    state = load_file(tmp_path / "wan.safetensors")
-    torch.save({"step": 3, "generator": {"state_dict": state}}, tmp_path / "nested.pth")
-    torch.save(state, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
-    for name in ("nested.pth", "legacy.pth"):
-        convert(tmp_path / name, tmp_path / "again.safetensors", "wan", torch.float32, overwrite=True)
-        assert torch.equal(load_vae(tmp_path / "again.safetensors").quant.weight, first.quant.weight)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ({"run": print}, "is a pickle of more than weights"),
-        ({"state_dict": 3}, "without weights by name"),
-        ({0: torch.ones(2)}, "without weights by name"),
-        ([torch.ones(2)], "without weights by name"),
-        ({"a": torch.ones(2, device="meta")}, "without weights by name"),
-        ({"a": torch.ones(2).to_sparse()}, "without weights by name"),
-        (b"", "is empty"),
-        (b"PK\x03\x04 and no more", "is cut short"),
-    ],
-)
-def test_pickles_of_something_else_are_refused(tmp_path: Path, content: object, words: str) -> None:
-    path = tmp_path / "bad.pth"
-    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(ValueError, match=words):
-        convert(tmp_path / "bad.pth", tmp_path / "x.safetensors", "wan", torch.float32)
-
-
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
@@ -470,118 +349,6 @@ def test_shards_that_overlap_are_refused(tmp_path: Path) -> None:
     save_file(load_file(shards[1]) | {twice: torch.ones(1)}, shards[1])
     with pytest.raises(ValueError, match=f"holds {twice}, which another file"):
         load_dit(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("content", "layout", "dtype", "words"),
-    [
-        ("dit", "diffusers", torch.float8_e4m3fn, "diffusers reads no scaled fp8"),
-        ("vae", "wan", torch.float8_e4m3fn, "is a VAE, which nothing reads in fp8"),
-        ("large", "wan", torch.float16, "blocks.1.ffn.net.2.weight is too large for torch.float16; use --dtype bf16"),
-        ("infinite", "wan", torch.float8_e4m3fn, "blocks.1.ffn.net.2.weight has values that are not finite"),
-        ("lora", "diffusers", torch.bfloat16, "is a LoRA; use --layout wan"),
-        ("lora twice", "wan", torch.bfloat16, "self_attn.q.lora_A.weight comes twice"),
-        ("lora of PEFT", "wan", torch.bfloat16, "whose strength is in adapter_config.json"),
-        ("kohya's lora", "wan", torch.bfloat16, "is a LoRA under names that ComfyUI reads"),
-        ("strange lora", "wan", torch.bfloat16, "is a LoRA with blocks.0.mlp.lora_A.weight, which is no part"),
-    ],
-)
-def test_conversions_that_lose_are_refused(
-    tmp_path: Path, content: str, layout: str, dtype: torch.dtype, words: str
-) -> None:
-    """And leave nothing behind."""
-    source = tmp_path / "a.safetensors"
-    if "lora" in content:
-        layer = {
-            "strange lora": "blocks.0.mlp", "lora of PEFT": "base_model.model.blocks.0.attn1.to_q",
-            "kohya's lora": "lora_unet_blocks_0_self_attn_q",
-        }.get(content, "blocks.0.attn1.to_q")  # fmt: skip
-        state = {f"{layer}.lora_A.weight": torch.ones(2, 4)}
-        twice = {"diffusion_model.blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 4)} if "twice" in content else {}
-        save_file(state | twice, source)
-    else:
-        network = wan_vae(False) if content == "vae" else wan_dit()
-        if content in ("large", "infinite"):
-            network.blocks[1].ffn.net[2].weight.data[0, 0] = 1e6 if content == "large" else float("inf")
-        network.save_pretrained(tmp_path / "model")
-        source = tmp_path / "model"
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(ValueError, match=words):
-        convert(source, tmp_path / "out.safetensors", layout, dtype)
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_a_source_is_never_its_own_target(tmp_path: Path) -> None:
-    wan_dit().save_pretrained(tmp_path, max_shard_size="2MB")
-    shards = sorted(tmp_path.glob("*.safetensors"))
-    kept = [shard.read_bytes() for shard in shards]
-    arguments = ["convert", str(tmp_path), "--out", str(shards[1]), "--overwrite"]
-    assert main(arguments) == 1 and [shard.read_bytes() for shard in shards] == kept
-
-
-@pytest.mark.parametrize("kept_in", ["header", "file"])
-def test_loras_keep_their_strength(tmp_path: Path, kept_in: str) -> None:
-    """Diffusers writes it into the header, PEFT into a file beside; ComfyUI reads one number a layer."""
-    settings = {"r": 4, "lora_alpha": 64, "alpha_pattern": {"ffn.net.0.proj": 6}, "use_rslora": False}
-    prefix = "transformer." if kept_in == "header" else "base_model.model."
-    layers = ("blocks.0.attn1.to_q", "blocks.1.ffn.net.0.proj")
-    state = {f"{prefix}{layer}.lora_{side}.weight": torch.ones(4, 4).half() for layer in layers for side in "AB"}
-    header = {"lora_adapter_metadata": json.dumps({f"transformer.{key}": value for key, value in settings.items()})}
-    save_file(state, tmp_path / "lora.safetensors", header if kept_in == "header" else None)
-    if kept_in == "file":
-        (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"use_rslora": True}))
-    convert(tmp_path / "lora.safetensors", tmp_path / "out.safetensors", "wan")
-    out = load_file(tmp_path / "out.safetensors")
-    times = 1 if kept_in == "header" else 2  # the root of the rank
-    assert float(out["diffusion_model.blocks.0.self_attn.q.alpha"]) == 64 * times
-    assert float(out["diffusion_model.blocks.1.ffn.0.alpha"]) == 6 * times
-    assert out["diffusion_model.blocks.1.ffn.0.lora_A.weight"].dtype == torch.float16  # its own precision
-
-
-def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wan_dit().save_pretrained(tmp_path / "model")
-    out = tmp_path / "out.safetensors"
-    get = TensorFile.get
-
-    def slow(self: TensorFile, *words: object) -> Tensor:
-        out.write_text("mine")
-        return get(self, *words)
-
-    monkeypatch.setattr(TensorFile, "get", slow)
-    assert main(["convert", str(tmp_path / "model"), "--out", str(out)]) == 1
-    assert out.read_text() == "mine" and {path.name for path in tmp_path.iterdir()} == {"model", "out.safetensors"}
-
-
-@pytest.mark.parametrize("prefix", ["transformer.", "unet.", ""])
-def test_loras_of_diffusers_get_the_names_that_hosts_read(tmp_path: Path, prefix: str) -> None:
-    layers = {
-        "blocks.1.attn1.to_q": "blocks.1.self_attn.q", "blocks.0.attn2.to_out.0": "blocks.0.cross_attn.o",
-        "blocks.11.ffn.net.0.proj": "blocks.11.ffn.0", "blocks.0.ffn.net.2": "blocks.0.ffn.2",
-        "condition_embedder.time_embedder.linear_2": "time_embedding.2", "proj_out": "head.head",
-        "blocks.3.self_attn.v": "blocks.3.self_attn.v",
-    }  # fmt: skip
-    kinds = {"lora_A.weight": (4, 8), "lora_B.weight": (8, 4), "alpha": ()}
-    state = {f"{prefix}{layer}.{kind}": torch.randn(shape) for layer in layers for kind, shape in kinds.items()}
-    save_file(state, tmp_path / "lora.safetensors")
-    assert "7 layers" in convert(tmp_path / "lora.safetensors", tmp_path / "out.safetensors", "wan", torch.float32)
-    out = load_file(tmp_path / "out.safetensors")
-    assert len(out) == len(state)
-    for theirs, ours in layers.items():
-        for kind in kinds:
-            assert torch.equal(out[f"diffusion_model.{ours}.{kind}"], state[f"{prefix}{theirs}.{kind}"])
-
-
-def test_the_command_converts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    wan_vae(True).save_pretrained(tmp_path / "vae")
-    out = tmp_path / "vae.safetensors"
-    arguments = ["convert", str(tmp_path / "vae"), "--dtype", "fp16", "--out", str(out)]
-    assert main(arguments) == 0 and main(arguments) == 0
-    assert "VAE of 48 channels" in capsys.readouterr().out
-    assert torch.equal(
-        load_vae(out).quant.weight, load_vae(tmp_path / "vae-2.safetensors").quant.weight
-    )  # nothing is overwritten
-    assert main(["convert", str(tmp_path / "none"), "--out", str(tmp_path / "x.safetensors")]) == 1
-    assert "does not exist" in capsys.readouterr().err
 
 
 def test_maps_are_one_to_one() -> None:

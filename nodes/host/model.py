@@ -65,7 +65,10 @@ class HostDiT(DiT):
         self, x: Tensor, timestep: Tensor, context: Tensor, transformer_options: dict[str, Any], **_: Any
     ) -> Tensor:
         self._options = transformer_options
-        return super().forward(x, timestep, context)
+        try:
+            return super().forward(x, timestep, context)
+        finally:
+            self._options = {}
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Torch's, unless the host was started with another, or a node puts one there."""

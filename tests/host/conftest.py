@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 import websocket
+from wan_graphs import write_weights
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "sora_core" / "weights" / "sora-mini.safetensors"
@@ -192,6 +193,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = start(tmp_path_factory.mktemp("host"))
     yield running
     running.close()
+
+
+@pytest.fixture(scope="session")
+def weights(server: Server) -> Path:
+    """The server's folder of models, with small random ones in it."""
+    write_weights(server.base / "models")
+    return server.base / "models"
 
 
 @pytest.fixture
