@@ -95,7 +95,7 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 class Attention(nn.Module):
     """Queries, keys and values with RMS norm of q and k over the full width. product: of queries, keys and values
-    (B, heads, L, head_dim); a host puts its own there."""
+    (B, heads, L, head_dim); a host, and training in bfloat16, put their own there."""
 
     product = staticmethod(F.scaled_dot_product_attention)
 

@@ -270,6 +270,18 @@ def test_fast_layers_have_the_gradients_of_the_plain_ones(generator: torch.Gener
             assert (found - expected).norm() <= tolerance * expected.norm()
 
 
+def test_fast_attention_has_the_gradients_of_the_plain_one(generator: torch.Generator) -> None:
+    q, k, v, weight = (torch.randn(2, 3, 20, 8, generator=generator) for _ in range(4))
+    found = []
+    for product in (torch.nn.functional.scaled_dot_product_attention, fast.attention):
+        inputs = [x.clone().requires_grad_() for x in (q, k[:, :, :7], v[:, :, :7])]
+        out = product(*inputs)
+        (out * weight).sum().backward()
+        found.append([out.detach(), *(x.grad for x in inputs)])
+    for expected, quick in zip(*found, strict=True):
+        assert (quick - expected).norm() <= 2e-2 * expected.norm()  # bfloat16 keeps 8 bits
+
+
 def test_learning_rate_rises_holds_and_falls() -> None:
     rates = [learning_rate(step, 1000) for step in range(1000)]
     assert rates[0] < 0.02 and rates[500] == 1 and rates[-1] < 0.01

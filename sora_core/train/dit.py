@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import Model
 from ..config import DiTConfig, TextConfig
-from ..dit import DiT
+from ..dit import Attention, DiT
 from ..flow import TIMESTEPS, add_noise, flow_loss, shift_for, training_levels
 from ..patches import Grid, map_to_tokens
 from ..pipeline import Pipeline
@@ -129,6 +129,10 @@ class Trainee(nn.Module):
     ) -> None:
         super().__init__()
         self.dit, self.text, self.tokenizer = DiT(dit, operations), TextEncoder(text), tokenizer
+        if operations is not nn:
+            for module in self.dit.modules():
+                if isinstance(module, Attention):
+                    module.product = operations.attention
         generator = torch.Generator().manual_seed(seed)
         self.dit.initialise(generator)
         self.text.initialise(generator)
