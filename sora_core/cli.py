@@ -176,19 +176,23 @@ def evaluate(args: argparse.Namespace) -> None:
 
     pipeline = Pipeline.load(args.model)
     width, height = args.size or (None, None)
-    shown: list[Tensor] = []
-    labels: list[str] = []
+    sheets: list[tuple[Path, list[Tensor], list[str], bool]] = [
+        (_free(path, args.overwrite, ".png"), [], [], wrong)
+        for path, wrong in ((args.sheet, False), (args.failures, True))
+        if path is not None
+    ]
 
     def keep(prompt: str, frames: Tensor, verdict: dict[str, bool]) -> None:
-        if len(shown) < 24:
-            shown.append(frames)
-            labels.append(f"{prompt}  [{', '.join(k for k, right in verdict.items() if right) or 'nothing right'}]")
+        label = f"{prompt}  [{', '.join(k for k, right in verdict.items() if right) or 'nothing right'}]"
+        for _, shown, labels, wrong in sheets:
+            if len(shown) < 24 and not (wrong and all(verdict.values())):
+                shown.append(frames)
+                labels.append(label)
 
     def keep_task(task: str, prompt: str, frames: Tensor, values: dict[str, bool | float]) -> None:
         verdict = {k: v for k, v in values.items() if isinstance(v, bool)}
         keep(f"{task}: {prompt}", frames, verdict)
 
-    sheet = _free(args.sheet, args.overwrite, ".png") if args.sheet is not None else None
     out = _free(args.out, args.overwrite, ".json") if args.out is not None else None
     given = {"steps": args.steps, "cfg": args.cfg, "cfg_interval": args.cfg_interval, "solver": args.solver,
              "negative": args.negative, "width": width, "height": height, "seed": args.seed}  # fmt: skip
@@ -207,8 +211,9 @@ def evaluate(args: argparse.Namespace) -> None:
         quality = round(scoring.vae_psnr(pipeline, 24, 17, 128, 128), 2)
         print(f"VAE on held-out procedural clips of 17x128x128: {quality} dB")
         result = {"prompts": scores, "vae_psnr_db": quality}
-    if sheet is not None:
-        contact_sheet(shown, sheet, labels, overwrite=args.overwrite)
+    for path, shown, labels, _ in sheets:
+        if shown:
+            contact_sheet(shown, path, labels, overwrite=args.overwrite)
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
@@ -303,8 +308,9 @@ def parser() -> argparse.ArgumentParser:
                      "transition,recolour,restyle,cued,long")  # fmt: skip
     one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
+    one.add_argument("--failures", type=Path, help="write the first 24 clips that show something else to this .png")
     one.add_argument("--out", type=Path, help="write the scores to this .json")
-    one.add_argument("--overwrite", action="store_true", help="replace --out and --sheet instead of numbering them")
+    one.add_argument("--overwrite", action="store_true", help="replace these files instead of numbering them")
 
     one = command(
         "convert",

@@ -28,6 +28,7 @@ from sora_core.train.dit import (
 )
 from sora_core.train.latents import Bucket, fill_bucket, read_bucket
 from sora_core.train.muon import Muon, orthogonalise
+from sora_core.train.novelty import nearest
 from sora_core.train.run import Run, Training, clip_gradients, learning_rate
 from sora_core.train.text import WORDS, train_text
 from sora_core.train.vae import VAETraining, measure_latents, random_crop, train_vae
@@ -280,6 +281,15 @@ def test_fast_attention_has_the_gradients_of_the_plain_one(generator: torch.Gene
         found.append([out.detach(), *(x.grad for x in inputs)])
     for expected, quick in zip(*found, strict=True):
         assert (quick - expected).norm() <= 2e-2 * expected.norm()  # bfloat16 keeps 8 bits
+
+
+def test_a_training_clip_is_its_own_nearest(generator: torch.Generator) -> None:
+    training = torch.randn(700, 2, 3, 4, 4, generator=generator)
+    distance, index = nearest(training[[650, 3]] + 0.01, training)
+    assert index.tolist() == [650, 3]
+    assert torch.allclose(distance, torch.tensor([0.01, 0.01]), atol=1e-4)
+    distance, _ = nearest(torch.randn(8, 2, 3, 4, 4, generator=generator), training)
+    assert (distance > 0.5).all()
 
 
 def test_learning_rate_rises_holds_and_falls() -> None:

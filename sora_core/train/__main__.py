@@ -5,6 +5,7 @@ python -m sora_core.train latents --vae runs/vae/vae.safetensors --cache runs/la
 python -m sora_core.train text    --run runs/text
 python -m sora_core.train dit     --vae runs/vae/vae.safetensors --text runs/text --cache runs/latents --run runs/dit
 python -m sora_core.train pack    --vae runs/vae/vae.safetensors --run runs/dit --out sora-mini.safetensors
+python -m sora_core.train novelty --model sora-mini.safetensors --cache runs/latents --bucket 17x64x64 --out nearest.png
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
-from ..checkpoint import Model, save_checkpoint
+from ..checkpoint import BUNDLED, Model, save_checkpoint
 from ..config import PRESETS, SamplingDefaults, TextConfig, VAEConfig
 from ..files import replacing
+from ..pipeline import Pipeline
+from ..sheet import contact_sheet
 from ..text import train_tokenizer
 from ..vae import VAE
+from ..world import canonical, scene_of
 from ..world.captions import corpus
 from . import fast
 from .dit import DiTTraining, Trainee, train_dit
-from .latents import Bucket, fill_bucket
+from .latents import Bucket, fill_bucket, read_bucket
+from .novelty import novelty as measure_novelty
 from .run import Training
 from .text import train_text
 from .vae import VAETraining, train_vae
@@ -115,6 +121,20 @@ def pack(args: argparse.Namespace) -> None:
     save_checkpoint(args.out, model)
 
 
+def novelty(args: argparse.Namespace) -> None:
+    """The sheet shows every clip that was made above the training clip nearest to it."""
+    pipeline, bucket = Pipeline.load(args.model), Bucket.parse(args.bucket)
+    training, scenes = read_bucket(args.cache, bucket, args.split)
+    words = scene_of("circle", "red", "moves left", "sky", rng=np.random.default_rng(0))
+    found, pairs = measure_novelty(pipeline, words, training, bucket)
+    clips, labels = [], []
+    for seed, (clip, index) in enumerate(pairs):
+        clips += [clip, pipeline.decode(training[index : index + 1].float())]
+        labels += [f"{canonical(words)}, seed {seed}", f"nearest training clip: {canonical(scenes[index])}"]
+    contact_sheet(clips, args.out, labels)
+    print(json.dumps(found, indent=2))
+
+
 def _given(args: argparse.Namespace, *names: str) -> dict[str, object]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
@@ -146,6 +166,7 @@ def main() -> None:
             ),
         ),
         (pack, ("vae", "run", "out", "defaults", "provenance", "scores")),
+        (novelty, ("model", "cache", "bucket", "split", "out")),
     ):
         one = commands.add_parser(run.__name__)
         one.set_defaults(call=run)
@@ -165,7 +186,8 @@ OPTIONS: dict[str, dict] = {
     "cache": {"type": Path, "required": True, "help": "folder of the latent cache"},
     "vae": {"type": Path, "required": True, "help": "a trained VAE"},
     "text": {"type": Path, "required": True, "help": "folder of a text encoder's run"},
-    "out": {"type": Path, "required": True, "help": "checkpoint to write"},
+    "model": {"type": Path, "default": BUNDLED, "help": "a checkpoint (default: bundled sora-mini)"},
+    "out": {"type": Path, "required": True, "help": "checkpoint to write, or sheet of clips (.png)"},
     "steps": {"type": int, "help": "length of the run; may be moved when it goes on"},
     "crop": {"type": int, "help": "side of the crops, pixels"},
     "decoder_of": {"type": Path, "help": "a trained VAE: train its decoder alone, its latents stay"},
