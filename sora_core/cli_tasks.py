@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from tqdm.auto import tqdm
 from .long import PipelineEngine, make_long, make_timeline, parse_cues
 from .pipeline import Pipeline
 from .report import draw_report, report
-from .timeline import Timeline, edit, extend, interpolate, levels, loop
-from .video import check_target, read_video, write_video
+from .timeline import Timeline, backward_parts, edit, extend, interpolate, levels, loop
+from .video import Video, check_target, frame_rate, read_video, write_video
 
 Free = Callable[..., Path]
 
@@ -29,66 +30,107 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 def _run(
     args: argparse.Namespace,
     out: Path,
+    pipeline: Pipeline,
     line: Timeline,
     fps: Fraction,
     then: str | None = None,
-    further: Callable[[Tensor], Timeline] | None = None,
+    further: Sequence[Callable[[Tensor], Timeline]] = (),
 ) -> None:
-    """Make what a timeline lacks, then what `further` makes of the finished clip, and write it whole. What is longer
-    than the model takes is made window after window."""
+    """Make what a timeline lacks, then what each of `further` makes of the clip so far, and write it whole. What is
+    longer than the model takes is made window after window, where it goes forward."""
     inside = line.show[1] - line.show[0]
     length = inside + sum(len(part) for part in (line.before, line.after) if part is not None)
     check_target(out, (length, *line.canvas.shape[1:3]), fps, lossless=args.lossless)
     if not args.prompt.strip():
         raise ValueError("the prompt is empty; say what the video should show")
-    pipeline, settings = Pipeline.load(args.model), _settings(args)
-    window, defaults = getattr(args, "window", None), pipeline.model.defaults
-    if line.goes_forward and len(line.canvas) > (window or defaults.max_frames):
+    settings, defaults = _settings(args), pipeline.model.defaults
+    window = getattr(args, "window", None)
+    if line.goes_forward and len(line.canvas) > min(window or defaults.max_frames, defaults.max_frames):
         window = window or defaults.frames
-        with tqdm(total=len(line.canvas), unit="frame") as bar:
+        with tqdm(total=len(line.canvas), unit="frame", delay=1) as bar:
             engine = PipelineEngine(pipeline, **settings)
             frames = make_timeline(engine, line, args.prompt, window=window, seed=args.seed, on_frames=bar.update)
     else:
+        _check_length(line, pipeline)
         frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **settings)
-    if further is not None:
-        frames = pipeline.make(further(frames), args.prompt, seed=args.seed, quiet=False, **settings)
+    for next_of in further:
+        frames = pipeline.make(next_of(frames), args.prompt, seed=args.seed, quiet=False, **settings)
     write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite)
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
 
 
+def _check_length(line: Timeline, pipeline: Pipeline) -> None:
+    most, count = pipeline.model.defaults.max_frames, len(line.canvas)
+    if count > most:
+        given = int(line.keep.flatten(1).all(1).sum())
+        raise ValueError(
+            f"{count} frames at once, {given} of them seen: this model takes at most {most}; ask for fewer new ones, "
+            "or for less --overlap"
+        )
+
+
+def _rate(args: argparse.Namespace, pipeline: Pipeline, *videos: tuple[Path, Video]) -> Fraction:
+    """Frames a second of the result: as asked for, or of the clips that move, or else the model's own."""
+    if args.fps:
+        return frame_rate(args.fps)
+    moving = [(path, video.fps) for path, video in videos if len(video.frames) > 1]
+    for path, fps in moving[1:]:
+        if fps != moving[0][1]:
+            raise ValueError(
+                f"{moving[0][0]} has {float(moving[0][1]):g} frames a second and {path} {float(fps):g}: say with --fps "
+                "at which of them both are to be read"
+            )
+    return moving[0][1] if moving else frame_rate(pipeline.model.defaults.fps)
+
+
+def _opened(args: argparse.Namespace, free: Free) -> tuple[Path, Video, Pipeline]:
+    return free(args.out, args.overwrite), read_video(args.video, fps=args.fps), Pipeline.load(args.model)
+
+
 def run_extend(args: argparse.Namespace, free: Free) -> None:
-    out, video = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
-    before, after, overlap = args.before, args.after, args.overlap
-    line = extend(video.frames, before=before, after=after, overlap=overlap)
-    further = None
-    if before and after and len(video.frames) > 2 * overlap:  # too far apart to see each other: one end at a time
-        line = extend(video.frames, after=after, overlap=overlap)
-        further = lambda frames: extend(frames, before=before, overlap=overlap)  # noqa: E731
-    _run(args, out, line, video.fps, further=further)
+    out, video, pipeline = _opened(args, free)
+    clip, before, after, overlap = video.frames, args.before, args.after, args.overlap
+    line, further = extend(clip, before=before, after=after, overlap=overlap), []
+    most = pipeline.model.defaults.max_frames
+    apart = after and len(clip) > 2 * overlap  # too far from each other to be seen together: one end at a time
+    if before and (apart or len(line.canvas) > most):
+        counts = backward_parts(before, len(clip), overlap, most)
+        further = [partial(extend, before=count, overlap=overlap) for count in counts]
+        line = extend(clip, after=after, overlap=overlap) if after else further.pop(0)(clip)
+    _run(args, out, pipeline, line, _rate(args, pipeline, (args.video, video)), further=further)
 
 
 def run_interpolate(args: argparse.Namespace, free: Free) -> None:
-    out, a = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
-    b = read_video(args.other, fps=a.fps)
+    out, pipeline = free(args.out, args.overwrite), Pipeline.load(args.model)
+    a, b = (read_video(path, fps=args.fps) for path in (args.video, args.other))
+    fps = _rate(args, pipeline, (args.video, a), (args.other, b))
     line = interpolate(a.frames, b.frames, args.frames, overlap=args.overlap, soften=args.soften)
-    _run(args, out, line, a.fps, args.then)
+    _run(args, out, pipeline, line, fps, args.then)
 
 
 def run_loop(args: argparse.Namespace, free: Free) -> None:
-    out, video = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
-    _run(args, out, loop(video.frames, args.frames, overlap=args.overlap), video.fps)
+    out, video, pipeline = _opened(args, free)
+    line = loop(video.frames, args.frames, overlap=args.overlap)
+    _run(args, out, pipeline, line, _rate(args, pipeline, (args.video, video)))
 
 
 def run_edit(args: argparse.Namespace, free: Free) -> None:
-    out, video = free(args.out, args.overwrite), read_video(args.video, fps=args.fps)
+    out, video, pipeline = _opened(args, free)
     mask = None if args.mask is None else read_video(args.mask).frames.mean(-1)
     wanted = levels(video.frames, args.strength, curve=args.curve, first=args.first, last=args.last, mask=mask)
-    _run(args, out, edit(video.frames, wanted), video.fps)
+    _run(args, out, pipeline, edit(video.frames, wanted), _rate(args, pipeline, (args.video, video)))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: it is not text in UTF-8; save it as UTF-8") from None
 
 
 def run_long(args: argparse.Namespace, free: Free) -> None:
     out = free(args.out, args.overwrite)
-    text = args.prompts.read_text(encoding="utf-8") if args.prompts is not None else args.prompt
+    text = _text(args.prompts) if args.prompts is not None else args.prompt
     if not (0 < args.seconds < float("inf")):
         raise ValueError(f"--seconds {args.seconds}: give a length above 0")
     if not text:
@@ -97,7 +139,7 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
     start = None if args.start is None else read_video(args.start, fps=args.fps)
     pipeline = Pipeline.load(args.model)
     defaults = pipeline.model.defaults
-    fps = Fraction(args.fps).limit_denominator(1001) if args.fps else start.fps if start else Fraction(defaults.fps)
+    fps = _rate(args, pipeline, *([] if start is None else [(args.start, start)]))
     frames = max(1, round(args.seconds * fps))
     width, height = args.size or (
         (defaults.width, defaults.height) if start is None else (start.frames.shape[2], start.frames.shape[1])

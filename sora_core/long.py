@@ -32,7 +32,7 @@ from torch import Tensor
 from .checkpoint import fingerprint
 from .config import check_size
 from .files import replacing
-from .pipeline import Pipeline, video_to_frames
+from .pipeline import Pipeline, check_settings, video_to_frames
 from .timeline import Timeline, pad_sides
 from .vae_layers import Stream
 
@@ -56,8 +56,12 @@ class Window:
     corrected: float | None
 
 
+# h:mm:ss, m:ss or a number with an s; then a space or a mark, which stands in numbers, too: `:` and `,` need a space
+TIMED = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)(s?)(?:\s*[,:]\s+|\s*[|-]\s*|\s+)(.+)")
+
+
 def parse_cues(text: str) -> list[Cue]:
-    """Cues from lines such as `0:05 a red circle bounces on a sky background` or `5s a red circle ...`.
+    """Cues from lines such as `0:05 a red circle bounces on a sky background`, `1:00:05 a ...` or `5s a ...`.
 
     A text without times is one cue. Raises ValueError that names the line where a time is missing, not ascending, or
     where the first is not 0.
@@ -65,8 +69,8 @@ def parse_cues(text: str) -> list[Cue]:
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise ValueError("the prompts are empty; write one a line, each with its time, as in `0:05 a red circle ...`")
-    timed = [(number, re.fullmatch(r"(?:(\d+):)?(\d+(?:\.\d+)?)(s?)[ ,|:-]+(.+)", line)) for number, line in lines]
-    timed = [(number, match if match and (match[1] or match[3]) else None) for number, match in timed]
+    timed = [(number, TIMED.fullmatch(line)) for number, line in lines]
+    timed = [(number, match if match and (match[2] or match[4]) else None) for number, match in timed]
     if len(lines) == 1 and timed[0][1] is None:
         return [Cue(0, lines[0][1])]
     cues: list[Cue] = []
@@ -75,10 +79,13 @@ def parse_cues(text: str) -> list[Cue]:
             raise ValueError(
                 f"prompts, line {number}: {line[:40]!r} has no time; begin it with one, as in `0:05` or `5s`"
             )
-        seconds = 60 * int(match[1] or 0) + float(match[2])
+        hours, minutes, seconds = int(match[1] or 0), int(match[2] or 0), float(match[3])
+        if (match[2] and seconds >= 60) or (match[1] and minutes >= 60):
+            raise ValueError(f"prompts, line {number}: {line[:40]!r} has 60 or more where the next place begins")
+        seconds += 60 * minutes + 3600 * hours
         if cues and seconds <= cues[-1].seconds:
             raise ValueError(f"prompts, line {number}: its time is not after that of the line before")
-        cues.append(Cue(seconds, match[4].strip()))
+        cues.append(Cue(seconds, match[5].strip()))
     if cues[0].seconds != 0:
         raise ValueError(f"prompts, line {lines[0][0]}: the first prompt has to begin at 0:00")
     return cues
@@ -129,6 +136,7 @@ class PipelineEngine:
     """A pipeline as an engine. settings: as in `Pipeline.sample`."""
 
     def __init__(self, pipeline: Pipeline, **settings: Any) -> None:
+        check_settings(**settings)
         self.pipeline, self.settings = pipeline, settings
         self.time_factor = pipeline.model.vae.config.time_factor
         self.multiple = pipeline.model.defaults.side_multiple
@@ -190,22 +198,10 @@ def make_long(
     and goes on from them.
     Raises ValueError, before anything is made, where the settings cannot be or the folder holds another clip.
     """
-    sides = (height, width)
-    if start is not None or given is not None:
-        sides = tuple(-(-side // engine.multiple) * engine.multiple for side in sides)
-    try:
-        shape = engine.latent_shape(window, *sides)
-    except ValueError as error:
-        raise ValueError(f"window of {window} frames of {width}x{height}: {error}") from None
-    if frames < 1:
-        raise ValueError(f"{frames} frames: a clip has at least 1")
-    if not 1 <= overlap <= shape[0] - 2:
-        raise ValueError(f"overlap {overlap}: windows of {window} frames can share 1 to {shape[0] - 2} latent frames")
-    if not 0 <= correct <= 1:
-        raise ValueError(f"correct {correct}: 0 takes nothing of the drift back, 1 all; choose from 0 to 1")
-    if any(not cue.text.strip() for cue in cues):
-        raise ValueError("a prompt is empty; say what the video should show")
-    begins = _begins(cues, fps, engine.time_factor)
+    shape, begins = _plan(
+        engine, cues, frames, fps, (height, width), window, overlap, correct, seed,
+        padded=start is not None or given is not None,
+    )  # fmt: skip
     if start is not None and tuple(start.shape[1:]) != (height, width, 3):
         raise ValueError(f"start of shape {tuple(start.shape)}: it has to be (T, {height}, {width}, 3)")
     if start is not None and given is not None:
@@ -241,15 +237,63 @@ def make_timeline(
     and what was made before it, so this is for edits and for new frames behind a clip. on_frames(count): called with
     the number of frames that were finished."""
     frames, height, width = line.canvas.shape[:3]
-    made = []
+    cues, made = [Cue(0, text)], []
+    _plan(engine, cues, frames, 1, (height, width), window, overlap, 0, seed, padded=True)  # before all is encoded
     for part in make_long(
-        engine, [Cue(0, text)], frames, fps=1, width=width, height=height, window=window, overlap=overlap, seed=seed,
+        engine, cues, frames, fps=1, width=width, height=height, window=window, overlap=overlap, seed=seed,
         given=line.encode(engine.encode, engine.multiple),
     ):  # fmt: skip
         made.append(part.frames)
         if on_frames is not None:
             on_frames(len(part.frames))
     return line.restore(torch.cat(made))
+
+
+def seen_from(cues: Sequence[Cue], begin: float, end: float) -> list[Cue]:
+    """Cues of a whole clip as a part of it from `begin` to `end` (seconds) sees them: the one that is on show where it
+    begins, and those that begin in it."""
+    before = [replace(cue, seconds=0.0) for cue in cues if cue.seconds <= begin][-1:]
+    return before + [replace(cue, seconds=cue.seconds - begin) for cue in cues if begin < cue.seconds < end]
+
+
+def _plan(
+    engine: Engine,
+    cues: Sequence[Cue],
+    frames: int,
+    fps: float,
+    sides: tuple[int, int],
+    window: int,
+    overlap: int,
+    correct: float,
+    seed: int,
+    *,
+    padded: bool,
+) -> tuple[tuple[int, int, int], list[int]]:
+    """Shape of a window's latents, and the frames at which cues begin. Raises ValueError where that cannot be made."""
+    height, width = sides
+    if padded:
+        sides = tuple(-(-side // engine.multiple) * engine.multiple for side in sides)
+    try:
+        shape = engine.latent_shape(window, *sides)
+    except ValueError as error:
+        raise ValueError(f"window of {window} frames of {width}x{height}: {error}") from None
+    if frames < 1:
+        raise ValueError(f"{frames} frames: a clip has at least 1")
+    if not 1 <= overlap <= shape[0] - 2:
+        raise ValueError(f"overlap {overlap}: windows of {window} frames can share 1 to {shape[0] - 2} latent frames")
+    if not 0 <= correct <= 1:
+        raise ValueError(f"correct {correct}: 0 takes nothing of the drift back, 1 all; choose from 0 to 1")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed {seed}: seeds run from 0 to 2**63 - 1")
+    if any(not cue.text.strip() for cue in cues):
+        raise ValueError("a prompt is empty; say what the video should show")
+    begins = _begins(cues, fps, engine.time_factor)
+    if begins[-1] >= frames:
+        raise ValueError(
+            f"the prompt at {cues[-1].seconds:g} s begins behind the end of the clip, which lasts {frames / fps:g} s: "
+            "make the clip longer, or leave the prompt out"
+        )
+    return shape, begins
 
 
 def _begins(cues: Sequence[Cue], fps: float, factor: int) -> list[int]:
@@ -399,12 +443,9 @@ class _Store:
     def __init__(self, folder: Path | str, described: dict[str, Any]) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        note, text = self.folder / "clip.json", json.dumps(described, indent=2, sort_keys=True)
-        if note.exists() and note.read_text(encoding="utf-8") != text:
+        self.note, self.text = self.folder / "clip.json", json.dumps(described, indent=2, sort_keys=True)
+        if self.note.exists() and self.note.read_text(encoding="utf-8") != self.text:
             raise ValueError(f"{folder} keeps the windows of another clip; choose another folder, or remove it")
-        if not note.exists():
-            with replacing(note) as partial:
-                partial.write_text(text, encoding="utf-8")
 
     def _path(self, number: int) -> Path:
         return self.folder / f"window-{number:04d}.safetensors"
@@ -421,6 +462,9 @@ class _Store:
             return None
 
     def save(self, number: int, made: _Made) -> None:
+        if not self.note.exists():  # not before something was made: settings that fail do not claim a folder
+            with replacing(self.note) as partial:
+                partial.write_text(self.text, encoding="utf-8")
         drift = json.dumps([made.drift, made.corrected])
         with replacing(self._path(number)) as partial:
             save_file({"latents": made.latents.contiguous()}, partial, {"drift": drift})

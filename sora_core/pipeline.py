@@ -35,6 +35,21 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return float(-10 * torch.log10(((a - b) / 2).square().mean()))
 
 
+def check_settings(
+    *seeds: int, steps: int | None = None, cfg: float | None = None, solver: str | None = None, **_: Any
+) -> None:
+    """Raises ValueError where `Pipeline.sample` could not take these, before anything is encoded for it."""
+    if solver is not None and solver not in SAMPLERS:
+        raise ValueError(f"solver {solver!r} is not known; use one of {', '.join(SAMPLERS)}")
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"seed {seed}: seeds run from 0 to 2**63 - 1")
+    if cfg is not None and not math.isfinite(cfg):
+        raise ValueError(f"cfg is {cfg}: it has to be a number, 1 for no guidance")
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps is {steps}: sampling needs at least 1")
+
+
 class Pipeline:
     """A loaded model and what can be done with it. Settings left at None are the checkpoint's own."""
 
@@ -85,14 +100,9 @@ class Pipeline:
         every latent frame (T,) that they take over from the prompts before them.
         """
         defaults, dit = self.model.defaults, self.model.dit
+        check_settings(*seeds, steps=steps, cfg=cfg, solver=solver)
         solver = defaults.solver if solver is None else solver
-        if solver not in SAMPLERS:
-            raise ValueError(f"solver {solver!r} is not known; use one of {', '.join(SAMPLERS)}")
-        if any(not 0 <= seed < 2**63 for seed in seeds):
-            raise ValueError(f"seed {next(s for s in seeds if not 0 <= s < 2**63)}: seeds run from 0 to 2**63 - 1")
         cfg = defaults.cfg if cfg is None else cfg
-        if not math.isfinite(cfg):
-            raise ValueError(f"cfg is {cfg}: it has to be a number, 1 for no guidance")
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         grid = Grid.of(latent_shape, dit.config.patch)
@@ -174,6 +184,7 @@ class Pipeline:
         then: the prompt of the frames behind what is made; over those the text goes from one to the other. settings:
         as in `sample`.
         """
+        check_settings(seed, **settings)
         known, strength = timeline.encode(self.encode, self.model.defaults.side_multiple)
         ramps = [] if then is None else [([then], timeline.ramp())]
         latents = self.sample(

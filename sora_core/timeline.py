@@ -26,7 +26,7 @@ LEAD = 9  # frames of a lead-in: the latent behind it is wrong by 0.8% of its va
 SOFT = 0.1  # strength of the first latent behind a lead-in: its past is invented, so it may move a little
 TOLD = 0.5  # a latent that is given in part has strength 1 less this share of what is given: seen, and free to move
 FADE = 4  # made frames beside given ones whose colours are led over
-AROUND = 16  # frames on each side of an edited span that the model sees
+BEFORE, BEHIND = 9, 8  # frames around an edited span that the model sees: three latents and two
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -66,12 +66,11 @@ class Timeline:
         """
         known: Tensor | None = None
         least = torch.zeros(self.latent_frames, 1, 1)
-        most = torch.ones(self.latent_frames, 1, 1)
+        whole = self.keep.flatten(1).all(1).float()
+        most = 1 - TOLD * torch.cat([whole[:1], whole[1:].unflatten(0, (-1, FACTOR)).mean(1)]).view(-1, 1, 1)
         for at, count in self.pieces:
             first, last = latent_frame_of(at), latent_frame_of(at + count - 1)
             open_end = last * FACTOR + 1 - (at + count)  # frames of the last latent that are not given
-            if open_end:
-                most[last] = 1 - TOLD * (1 - open_end / FACTOR)
             frames = _held(pad_sides(self.canvas[at : at + count], multiple), count + open_end)
             if at == 0:
                 latents = encode(frames)
@@ -116,16 +115,23 @@ class Timeline:
         """Made frames whose slow colours move from those of the given neighbour to their own within a few frames.
         Fine detail is not carried over: it would stand still where things move."""
         whole = keep.flatten(1).all(1)
-        out = made
+        level = self.strength.flatten(1).amax(1)
+        level = torch.cat([level[:1], level[1:].unflatten(0, (-1, FACTOR)).amax(1).repeat_interleave(FACTOR)])
+        shifts: dict[int, list[tuple[float, Tensor]]] = {}  # of a frame, with their shares
         for step in (1, -1):
             for edge in [t for t in range(len(made)) if whole[t] and 0 <= t + step < len(made) and not whole[t + step]]:
+                if level[edge] > SOFT:
+                    continue  # its latent was made, too: what it differs in is no colour
                 shift = _slow(self.canvas[edge] - made[edge])
                 for i in range(FADE):
                     t = edge + step * (i + 1)
                     if not 0 <= t < len(made) or whole[t]:
                         break
-                    out = made.clone() if out is made else out
-                    out[t] = (out[t] + shift * (1 - (i + 1) / (FADE + 1))).clamp(0, 1)
+                    shifts.setdefault(t, []).append((1 - (i + 1) / (FADE + 1), shift))
+        out = made.clone() if shifts else made
+        for t, given in shifts.items():
+            total = max(1.0, sum(share for share, _ in given))  # between two neighbours that are near, their mean
+            out[t] = (out[t] + sum(share / total * shift for share, shift in given)).clamp(0, 1)
         return out
 
     def pin(self, image: Tensor, frame: int) -> Timeline:
@@ -147,6 +153,11 @@ class Timeline:
             )
         latent = latent_frame_of(at)
         first, stop = max(0, latent * FACTOR - FACTOR + 1), latent * FACTOR + 1
+        kept = self.keep[first:stop].flatten(1)
+        if kept[at - first].all():
+            raise ValueError(f"frame {frame} is given already; choose one that is made")
+        if (kept.any(1) & ~kept.all(1)).any():
+            raise ValueError(f"frame {frame} is kept in part, by a mask; pin images where whole frames are made")
         canvas, strength, keep = self.canvas.clone(), self.strength.clone(), self.keep.clone()
         free = ~keep[first:stop].flatten(1).any(1)
         free[at - first] = True
@@ -177,6 +188,16 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9)
         return _joined([(frames[count - seen :], 0)], seen + after, (seen, seen + after), before=frames)
     seen, lead = max(FACTOR, min(overlap, count) // FACTOR * FACTOR), _whole(before)
     return _joined([(_held(frames[:seen], seen), lead)], lead + seen, (lead - before, lead), after=frames)
+
+
+def backward_parts(before: int, length: int, overlap: int, most: int) -> list[int]:
+    """New frames of one `extend` backward after another that make `before` in all, each at once with at most `most`
+    frames, of a clip of some length."""
+    room = most - max(FACTOR, min(overlap, length) // FACTOR * FACTOR)
+    if room < 1:
+        raise ValueError(f"overlap {overlap}: of {most} frames at once none is left to be made; choose less")
+    size = _whole_below(room)
+    return [size] * (before // size) + [before % size] * (before % size > 0)
 
 
 def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 5, soften: int = 0) -> Timeline:
@@ -213,7 +234,7 @@ def loop(frames: Tensor, count: int, *, overlap: int = 5) -> Timeline:
 def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
     """A clip (T, H, W, 3) to be changed in place (SDEdit, arXiv 2108.01073). strength: one number, a curve (T,) over
     frames, or a map (T or 1, H, W) of pixels; where it is 0 the clip stays bit for bit. Of the frames before and behind
-    all that may change the model sees a few."""
+    all that may change the model sees a few; what may change begins with a latent of its own."""
     _check_clip("frames", frames, 1)
     count = len(frames)
     wanted = torch.as_tensor(strength, dtype=torch.float32)
@@ -231,11 +252,18 @@ def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
     if not bool(((wanted >= 0) & (wanted <= 1)).all()):
         raise ValueError("strength: 0 keeps, 1 makes anew; every value has to lie from 0 to 1")
     changing = torch.nonzero(wanted.flatten(1).amax(1))[:, 0].tolist() or [0]
-    begin, end = max(0, changing[0] - AROUND), min(count, changing[-1] + 1 + AROUND)
-    seen, wanted = frames[begin:end], wanted[begin:end]
+    begin, end = max(0, changing[0] - BEFORE), min(count, changing[-1] + 1 + BEHIND)
+    lead = (1 - (changing[0] - begin)) % FACTOR if changing[0] else 0  # frames for which a short past stands still
+    seen = torch.cat([frames[begin : begin + 1].expand(lead, -1, -1, -1), frames[begin:end]])
     length = _whole(len(seen))
-    wanted = torch.cat([wanted, wanted[-1:].expand(length - len(seen), -1, -1)])
-    inside = (0, len(seen))
+    wanted = torch.cat(
+        [
+            torch.zeros_like(wanted[:1]).expand(lead, -1, -1),
+            wanted[begin:end],
+            wanted[end - 1 : end].expand(length - len(seen), -1, -1),
+        ]
+    )
+    inside = (lead, len(seen))
     return Timeline(
         _held(seen, length), wanted, wanted == 0, ((0, length),), inside, before=frames[:begin], after=frames[end:]
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sora_core.checkpoint import load_checkpoint
 from sora_core.cli import main
 from sora_core.video import read_video, write_video
 
@@ -81,6 +82,24 @@ def test_interpolate_and_loop_keep_every_bit(tiny_file: Path, tmp_path: Path, cl
     assert len(out) == 11 and torch.equal(out[:7], first)
 
 
+def test_a_still_takes_the_rate_of_what_moves(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
+    write_video(tmp_path / "still.png", torch.rand(1, 38, 50, 3), 1)
+    still, source = str(tmp_path / "still.png"), read_video(clip).frames
+    assert run(tiny_file, tmp_path, "interpolate", still, str(clip), PROMPT, "--frames", "4") == 0
+    out = read_video(tmp_path / "out.mkv")
+    assert out.fps == 25 and len(out.frames) == 12 and torch.equal(out.frames[5:], source)
+    assert run(tiny_file, tmp_path, "extend", still, PROMPT, "--after", "4", "--overwrite") == 0
+    assert read_video(tmp_path / "out.mkv").fps == 12
+
+
+def test_many_frames_before_a_clip_are_made_part_by_part(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
+    most, source = load_checkpoint(tiny_file).defaults.max_frames, read_video(clip).frames
+    for words in (("--before", str(most + 8)), ("--before", str(most + 8), "--after", "3")):
+        assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *words, "--overwrite") == 0
+        out = read_video(tmp_path / "out.mkv").frames
+        assert len(out) == most + 15 + 3 * (len(words) == 4) and torch.equal(out[most + 8 : most + 15], source)
+
+
 def test_edit_keeps_what_the_mask_and_the_span_leave(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
     mask = torch.zeros(1, 38, 50, 3)
     mask[:, 10:20, 5:40] = 1
@@ -131,6 +150,17 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
         (("edit", "{clip}", PROMPT, "--curve", "0-1"), "is not FRAME:STRENGTH"),
         (("edit", "{clip}", PROMPT, "--last", "7"), "choose 0 to 6"),
         (("loop", "{clip}", PROMPT, "--frames", "0"), "0 new frames"),
+        (("loop", "{clip}", PROMPT, "--frames", "300"), "this model takes at most 33"),
+        (("extend", "{clip}", PROMPT, "--after", "90", "--window", "500"), "window of 500 frames"),
+        (("extend", "{clip}", PROMPT, "--after", "90", "--window", "13", "--cfg", "nan"), "cfg is nan"),
+        (("extend", "{clip}", PROMPT, "--after", "90", "--window", "13", "--seed", "-1"), "seed -1"),
+        (("interpolate", "{clip}", "{other}", PROMPT), "say with --fps"),
+        (("long", "--prompts", "{latin}"), "save it as UTF-8"),
+        (
+            ("long", "0:00 a\n0:30 b", "--seconds", "20", "--window", "17"),
+            "the prompt at 30 s begins behind the end of the clip",
+        ),
+        (("long", "0:00 a\n1:75 b", "--seconds", "90"), "60 or more"),
         (("long",), "there is no prompt"),
         (("long", "a", "--size", "272x64"), "width 272"),
         (("long", "0:00 a\nb", "--start", "gone.mp4"), "line 2"),  # before anything is read
@@ -140,7 +170,10 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
 def test_errors_are_one_line(
     tiny_file: Path, tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture, words: tuple[str, ...], message: str
 ) -> None:
-    assert run(tiny_file, tmp_path, *(word.format(clip=clip) for word in words)) == 1
+    files = {"clip": clip, "other": tmp_path / "other.mkv", "latin": tmp_path / "latin.txt"}
+    write_video(files["other"], read_video(clip).frames, 10, lossless=True)
+    files["latin"].write_bytes("0:00 café".encode("latin-1"))
+    assert run(tiny_file, tmp_path, *(word.format(**files) for word in words)) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not list(tmp_path.glob("out*"))

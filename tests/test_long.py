@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sora_core.checkpoint import Model
-from sora_core.long import Cue, PipelineEngine, Task, Window, make_long, make_timeline, parse_cues
+from sora_core.long import Cue, PipelineEngine, Task, Window, make_long, make_timeline, parse_cues, seen_from
 from sora_core.pipeline import Pipeline
 from sora_core.timeline import edit, extend
 
@@ -166,6 +166,33 @@ def test_cues_are_read() -> None:
     ]  # fmt: skip
     assert parse_cues("0s a red circle\n1.5s, a star") == [Cue(0, "a red circle"), Cue(1.5, "a star")]
     assert parse_cues("5 red circles move left") == [Cue(0, "5 red circles move left")]
+    assert parse_cues("0:00:00 a\n0:59 | b\n1:00:30.5 30 stars") == [Cue(0, "a"), Cue(59, "b"), Cue(3630.5, "30 stars")]
+
+
+def test_a_part_of_a_clip_sees_the_cues_that_are_on_show_in_it() -> None:
+    cues = [Cue(0, "a"), Cue(2, "b"), Cue(5, "c"), Cue(9, "d")]
+    assert seen_from(cues, 0, 10) == cues
+    assert seen_from(cues, 3, 8) == [Cue(0, "b"), Cue(2, "c")]
+    assert seen_from(cues, 5, 9) == [Cue(0, "c")]
+
+
+def test_settings_that_fail_claim_no_folder_and_encode_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
+    for settings, words in (
+        ({"seed": -1}, "seed -1"),
+        ({"cues": [Cue(0, "a"), Cue(40, "b")]}, "begins behind the end"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            long(pipeline, **({"cues": CIRCLE, "frames": 40, "folder": tmp_path} | settings))
+    with pytest.raises(ValueError, match="steps is 0"):
+        PipelineEngine(pipeline, steps=0)
+    assert not list(tmp_path.iterdir())
+
+    class NeverEncodes(PipelineEngine):
+        def encode(self, frames: Tensor) -> Tensor:
+            raise AssertionError("encoded before the settings were looked at")
+
+    with pytest.raises(ValueError, match="16 frames"):
+        make_timeline(NeverEncodes(pipeline), edit(torch.rand(30, 64, 64, 3), 0.5), "a star", window=16)
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,25 @@ def test_a_short_edit_of_a_long_clip_stays_short() -> None:
     source = clip(200)
     line = edit(source, levels(source, 0.5, first=60, last=63))
     laws(line)
-    assert len(line.canvas) < 40
+    assert len(line.canvas) < 24
     out = line.restore(made(line))
     changed = torch.arange(200).ge(60) & torch.arange(200).le(63)
     assert torch.equal(out[~changed], source[~changed]) and not bool((out == source)[changed].all((1, 2, 3)).any())
+
+
+def test_what_is_made_anew_begins_with_a_latent_and_sees_what_stays_around_it() -> None:
+    """Wherever the span begins: else the latent across the seam is made, and its kept frames are not seen."""
+    source = clip(40)
+    for first, count in itertools.product(range(1, 32), (1, 3, 4, 8)):
+        line = edit(source, levels(source, 1, first=first, last=first + count - 1))
+        laws(line)
+        strength = line.encode(stand_in)[1].amax((0, 1, 3, 4))
+        begin = line.show[0] + first - len(line.before)
+        assert begin % 4 == 1
+        assert (strength[: (begin - 1) // 4 + 1] == 0).all() and strength[(begin - 1) // 4 + 1] > 0.6
+        out = line.restore(made(line))
+        changed = torch.arange(40).ge(first) & torch.arange(40).lt(first + count)
+        assert torch.equal(out[~changed], source[~changed]) and len(out) == 40
 
 
 def test_pinned_images_stand_at_their_frames() -> None:
@@ -173,6 +188,16 @@ def test_pins_leave_what_is_given_alone() -> None:
         extend(source, after=6).pin(images[0], 3)
 
 
+def test_pins_leave_what_an_edit_keeps_alone() -> None:
+    source, image = clip(17), clip(1, seed=3)[0]
+    with pytest.raises(ValueError, match="frame 3 is given already"):
+        edit(source, levels(source, 1, first=9)).pin(image, 3)
+    mask = torch.zeros(1, 24, 40)
+    mask[:, :, 16:] = 1
+    with pytest.raises(ValueError, match="frame 6 is kept in part, by a mask"):
+        edit(source, mask).pin(image, 6)
+
+
 def test_a_patch_is_kept_as_a_whole_or_not() -> None:
     mask = torch.zeros(1, 24, 40)
     mask[:, :, 8:12] = 1  # half of the first patch
@@ -191,6 +216,24 @@ def test_the_fade_touches_made_frames_alone_and_ends_soon() -> None:
     values = out[9:, 0, 0, 0].tolist()
     assert values[0] == pytest.approx(0.58, abs=1e-5) and values == sorted(values, reverse=True)
     assert values[4:] == [0.5] * 8
+
+
+@pytest.mark.parametrize("new", [1, 2, 3, 5, 7, 8])
+def test_a_fade_from_both_sides_goes_no_further_than_what_is_given(new: int) -> None:
+    a = torch.full((9, 32, 48, 3), 0.6)
+    for line in (
+        interpolate(a, a, new),
+        edit(torch.cat([a] * 3), levels(torch.cat([a] * 3), 1, first=9, last=8 + new)),
+    ):
+        out = line.restore(torch.full((len(line.canvas), 32, 48, 3), 0.5))
+        assert float(out.max()) <= 0.6 + 1e-6 and float(out.min()) >= 0.5 - 1e-6
+
+
+def test_no_fade_begins_at_a_frame_whose_latent_was_made() -> None:
+    source = torch.full((24, 32, 48, 3), 0.6)
+    line = edit(source, levels(source, 1, first=5, last=10))  # its last latent is made of two frames and keeps two
+    out = line.restore(torch.full((len(line.canvas), 32, 48, 3), 0.5))
+    assert out[10, 0, 0, 0] == 0.5 and out[11, 0, 0, 0] == source[11, 0, 0, 0]
 
 
 def test_a_lead_in_is_better_than_none(pipeline: Pipeline) -> None:
