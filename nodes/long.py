@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..sora_core.config import SamplingDefaults, check_size
-from ..sora_core.long import Task, digest, make_long, parse_cues
+from ..sora_core.draft import digest
+from ..sora_core.long import Task, make_long, parse_cues, seen_from
 from ..sora_core.samplers import SAMPLERS
 from . import host
 from .host import io, ui
@@ -143,6 +144,8 @@ class SoraLongVideo(io.ComfyNode):
         if latent is not None:
             line, given = task_of(latent)
             frames, (height, width) = len(line.canvas), line.canvas.shape[1:3]
+            begin = (len(line.before) if line.before is not None else 0) - line.show[0]  # in the finished clip
+            cues = seen_from(cues, begin / fps, (begin + frames) / fps)
         engine = HostEngine(
             model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id
         )

@@ -155,7 +155,7 @@ def _transition(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     a, b = bench.clip(first)[:GIVEN], bench.clip(second)[MADE:]
     out = bench.make(interpolate(a, b, MADE), canonical(first), seed, then=canonical(second))
     new = slice(GIVEN, GIVEN + MADE)
-    begin, end = _seam(out[: GIVEN + MADE], GIVEN, new), _seam(out[GIVEN:], MADE, slice(0, MADE))
+    begin, end = (_seam(out, at, new) for at in (GIVEN, GIVEN + MADE))
     middle = out[GIVEN + 2 : GIVEN + MADE - 2]
     blend = torch.stack([torch.lerp(a[-1], b[0], (i + 1) / (MADE + 1)) for i in range(2, MADE - 2)])
     return (

@@ -19,7 +19,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from .checkpoint import fingerprint
 from .config import check_size
+from .draft import digest
 from .files import replacing
 from .pipeline import Pipeline, check_settings, video_to_frames
 from .timeline import Timeline, pad_sides
@@ -430,11 +430,6 @@ def _corrected(latents: Tensor, reference: Tensor, share: float) -> _Made:
     matched = (latents - mean) / deviation.clamp(min=1e-6) * target_deviation + target_mean
     led = torch.lerp(latents, matched, share)
     return _Made(led, _distance(latents, reference), _distance(led, reference))
-
-
-def digest(frames: Tensor) -> str:
-    """Tells one clip or its latents from another: 16 hexadecimal digits."""
-    return sha256(frames.contiguous().float().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 class _Store:

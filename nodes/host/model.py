@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,12 +261,49 @@ def _weights(patcher: comfy.model_patcher.ModelPatcher) -> Iterator[tuple[str, T
                 yield f"{name} {strength} {strength_of_model}", tensor
 
 
+def _described(value: Any, depth: int = 6) -> Any:
+    """What a node has put on a MODEL, as JSON that is the same in another session: functions by name and by the values
+    they hold, objects by class and fields."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Tensor):
+        return fingerprint([("", value)])
+    if isinstance(value, (torch.dtype, torch.device)):
+        return str(value)
+    if depth == 0 or isinstance(value, (torch.nn.Module, comfy.model_patcher.ModelPatcher)):
+        return type(value).__qualname__
+    if isinstance(value, dict):
+        return {str(key): _described(part, depth - 1) for key, part in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    if isinstance(value, (list, tuple)):
+        return [_described(part, depth - 1) for part in value]
+    name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return [name, _described(_held(value), depth - 1)]
+
+
+def _held(value: Any) -> Any:
+    """The values that a function or an object holds."""
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    if inspect.ismethod(value):
+        return [value.__func__, value.__self__]
+    if not inspect.isfunction(value):
+        return getattr(value, "__dict__", None)
+    held: list[Any] = [value.__defaults__, value.__kwdefaults__]
+    for cell in value.__closure__ or ():
+        with suppress(ValueError):  # a name that has no value yet
+            held.append(cell.cell_contents)
+    return held
+
+
 def identity(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE) -> dict[str, Any]:
     """What tells a MODEL and a CLIP with their LoRAs and patches, and a VAE, from others, also in another session."""
     clip = present(clip)
+    further = [other for others in model.additional_models.values() for other in others]
     patchers = {"model": model, "clip": clip.patcher, "vae": vae.patcher}
     patched = {name: str(getattr(value, "shift", "")) for name, value in model.object_patches.items()}
-    further = [other for others in model.additional_models.values() for other in others]
     patchers |= {f"model {number}": other for number, other in enumerate(further, 2)}
     weights = {name: fingerprint(_weights(patcher)) for name, patcher in patchers.items()}
-    return weights | {"patched": patched, "clip_layer": clip.layer_idx, "boundary": model.model_options.get(BOUNDARY)}
+    options = {name: _described(patcher.model_options) for name, patcher in patchers.items()}
+    return weights | {"patched": patched, "clip_layer": clip.layer_idx, "options": options}

@@ -20,13 +20,14 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
+from ...sora_core.draft import digest
 from ...sora_core.flow import TIMESTEPS, StrengthMap, schedule, shift_for
 from ...sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ...sora_core.preview import latents_to_rgb
 from ...sora_core.samplers import Progress, solve, solve_again
 from .model import STRENGTH, HostModel
 
-PROGRESS = "sora_progress"  # key of a LATENT whose run was stopped: its settings, what it began from, how far it came
+PROGRESS = "sora_progress"  # key of a LATENT whose run was stopped: its settings, its begin, how far it came
 PREVIEW_SIDE, PREVIEW_FPS = 256, 4  # pixels; latent frames a second
 
 
@@ -62,8 +63,12 @@ def sample(
     if halted is not None and halted["run"] != run:
         wanted = ", ".join(f"{key} {value}" for key, value in halted["run"].items())
         raise ValueError(f"latent: its run was begun with {wanted}; go on with the same")
-    progress = None if halted is None else halted["progress"]
-    known = _latents(model, latent if halted is None else latent | {"samples": halted["known"]})
+    progress = None
+    if halted is not None:
+        rows = _clips_of(halted, latent)
+        latent = latent | {"samples": halted["known"][rows]}
+        progress = Progress(halted["progress"].x[rows], halted["progress"].denoised[rows], halted["progress"].steps)
+    known = _latents(model, latent)
     model, shift = _scheduled(model, known)
     ours = isinstance(model.model, HostModel)
     per_token = ours and model.model.per_token
@@ -111,7 +116,27 @@ def sample(
     if progress.steps == steps:
         return out
     progress = Progress(progress.x.cpu(), progress.denoised.cpu(), progress.steps)
-    return out | {PROGRESS: {"run": run, "known": known, "progress": progress}}
+    return out | {PROGRESS: {"run": run, "known": known, "progress": progress, "clips": _marks(out)}}
+
+
+def _marks(latent: dict[str, Any]) -> list[str]:
+    """Tells the clips of a batch, with their strengths, from others."""
+    samples = latent["samples"]
+    mask = latent.get("noise_mask", torch.ones(1))
+    masks = mask.expand(len(samples), *mask.shape[1:])
+    return [f"{digest(clip)} {digest(own)}" for clip, own in zip(samples, masks, strict=True)]
+
+
+def _clips_of(halted: dict[str, Any], latent: dict[str, Any]) -> list[int]:
+    """Which clips of a stopped run a LATENT holds: all, or some that were picked. Raises ValueError where one was
+    changed, which going on would undo."""
+    try:
+        return [halted["clips"].index(mark) for mark in _marks(latent)]
+    except ValueError:
+        raise ValueError(
+            "latent: it was changed after its run was stopped, which going on would undo; let the run end first, or "
+            "begin a new one from its frames (Sora VAE Decode, Sora VAE Encode)"
+        ) from None
 
 
 def latent_channels(model: comfy.model_patcher.ModelPatcher) -> int:

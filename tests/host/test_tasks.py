@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from prompts import assert_it_still_works, by_class, saved, wan
+from prompts import assert_it_still_works, by_class, latents, saved, wan, with_latent_saved
 from torch import Tensor
 
 from sora_core.video import read_video
@@ -139,6 +139,41 @@ def test_a_run_that_was_stopped_goes_on_from_a_file(
     assert "go on with the same" in outcome.error["exception_message"]
 
 
+def test_a_draft_that_was_picked_goes_on_as_itself(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = api("text_to_video")
+    sampler = by_class(prompt, "SoraSampler")[0]
+    prompt[by_class(prompt, "SoraEmptyVideo")[0]]["inputs"] |= {"width": 64, "height": 64, "frames": 5, "batch_size": 2}
+    prompt[sampler]["inputs"] |= {"steps": 4, "seed": 7}
+    prompt["pick"] = {
+        "class_type": "LatentFromBatch", "inputs": {"samples": [sampler, 0], "batch_index": 1, "length": 1},
+    }  # fmt: skip
+    whole = latents(server, prompt, "pick", tmp_path)
+    rest = json.loads(json.dumps(prompt[sampler]))
+    prompt[sampler]["inputs"]["stop_after"] = 2
+    prompt["rest"] = rest | {"inputs": rest["inputs"] | {"latent": ["pick", 0]}}
+    torch.testing.assert_close(latents(server, prompt, "rest", tmp_path), whole, atol=1e-4, rtol=1e-4)
+    prompt["other"] = {"class_type": "LatentAdd", "inputs": {"samples1": ["pick", 0], "samples2": ["pick", 0]}}
+    prompt["rest"]["inputs"]["latent"] = ["other", 0]
+    outcome = server.run(with_latent_saved(prompt, "rest"))
+    assert "it was changed after its run was stopped" in outcome.error["exception_message"]
+
+
+def test_long_video_is_made_again_under_another_patch(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = quick(api("long_video"))
+    node, load = by_class(prompt, "SoraLongVideo")[0], by_class(prompt, "SoraLoadModel")[0]
+    prompt[node]["inputs"] |= {"prompts": "a red circle", "frames": 9, "window": 9, "overlap": 1, "seed": 12}
+    prompt = {key: prompt[key] for key in (node, load)}
+    clips = []
+    for multiplier in (None, 0.7, 0.2):
+        if multiplier is not None:
+            inputs = {"model": [load, 0], "multiplier": multiplier}
+            prompt["patch"] = {"class_type": "RescaleCFG", "inputs": inputs}
+            prompt[node]["inputs"]["model"] = ["patch", 0]
+        (clip,) = frames_of(server, json.loads(json.dumps(prompt)), [node], tmp_path)
+        clips.append(clip)
+    assert not torch.equal(clips[0], clips[1]) and not torch.equal(clips[1], clips[2])
+
+
 def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> None:
     prompt = quick(api("long_video"))
     node = by_class(prompt, "SoraLongVideo")[0]
@@ -161,7 +196,7 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
     ]
     assert 0 < len({id(e) for e in steps}) <= 2 * (8 - len(before)) + 2  # finished windows were not made again
     (done,) = folders.glob("*/finished")  # it stays for a second try, until another clip begins
-    prompt[node]["inputs"] |= {"seed": 1, "frames": 9, "window": 9, "overlap": 1}
+    prompt[node]["inputs"] |= {"prompts": "a red circle", "frames": 9, "window": 9, "overlap": 1}
     assert server.run(prompt).error is None
     assert not done.exists() and len(list(folders.glob("*/window-*"))) == 1
 
