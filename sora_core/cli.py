@@ -305,7 +305,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--clips", type=int, help="of each kind (default 240), or of each task (default 40)")
     one.add_argument("--kinds", default="single", help="prompts: of single,paraphrase,two,wall (default single)")
     one.add_argument("--tasks", help="score tasks instead of prompts: of forward,backward,backward-naive,loop,"
-                     "transition,recolour,restyle,cued,long")  # fmt: skip
+                     "transition,recolour,restyle,cued,long,reroll")  # fmt: skip
     one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--failures", type=Path, help="write the first 24 clips that show something else to this .png")

@@ -1,8 +1,8 @@
 """Scores of the tasks on the procedural world: do seams hold, does motion go on, does an edit change what it should?
 
 Every clip is a scene that the world draws; what the model adds is read back from its pixels (`world.score`, `report`).
-Clips have 17 frames of the model's own size, of which 9 are given and 8 made, but for transitions and loops (9, 8 made,
-and the other end), edits (all 17), and long ones.
+Clips have 17 frames of the model's own size, of which 9 are given and 8 made, but for transitions, loops and what is
+made anew in the middle (9, 8 made, and the other end), edits (all 17), and long ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .evaluate import draw_scene, summarise
 from .long import Cue, PipelineEngine, make_long
 from .pipeline import Pipeline
 from .report import report
-from .timeline import Timeline, edit, extend, interpolate, loop
+from .timeline import Timeline, edit, extend, interpolate, levels, loop
 from .world import COLOURS, SHAPES, STYLES, Scene, analyse, canonical, follow, is_visible, one_thing, render
 
 GIVEN, MADE = 9, 8  # frames
@@ -169,6 +169,25 @@ def _transition(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     )  # fmt: skip
 
 
+def _reroll(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
+    """The middle of a clip made anew, the rest of it given."""
+    scene = bench.scene(*TRAVELS)
+    source = render(scene, 2 * GIVEN + MADE - 1, bench.height, bench.width)
+    new = slice(GIVEN, GIVEN + MADE)
+    wanted = levels(source, 1, first=new.start, last=new.stop - 1)
+    out = bench.make(edit(source, wanted), canonical(scene), seed)
+    kept = torch.cat([out[: new.start], out[new.stop :]])
+    into, back = (_seam(out, at, new) for at in (new.start, new.stop))
+    return (
+        canonical(scene), out,
+        {
+            "kept": torch.equal(kept, torch.cat([source[: new.start], source[new.stop :]])),
+            "seam into it": into["seam"], "seam out of it": back["seam"], "motion": into["motion"],
+        }
+        | _goes_on(source[: new.start], out[new]),
+    )  # fmt: skip
+
+
 def _recolour(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     """One clip and one new colour at several strengths; shown at the one before the last."""
     scene = bench.scene(*TRAVELS)
@@ -287,6 +306,7 @@ TASKS: dict[str, Callable[[_Bench, int], tuple[str, Tensor, Values]]] = {
     "restyle": _restyle,
     "cued": _cued,
     "long": _long,
+    "reroll": _reroll,
 }
 
 
