@@ -1,8 +1,8 @@
 """Scores of the tasks on the procedural world: do seams hold, does motion go on, does an edit change what it should?
 
 Every clip is a scene that the world draws; what the model adds is read back from its pixels (`world.score`, `report`).
-Clips have 17 frames of the model's own size, of which 9 are given and 8 made, but for transitions, loops and what is
-made anew in the middle (9, 8 made, and the other end), edits (all 17), and long ones.
+Clips have 17 frames of the model's own size, of which 9 are given and 8 made, but for transitions and loops (9, 8 made,
+and the other end), edits (all 17), and long ones.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .timeline import Timeline, edit, extend, interpolate, levels, loop
 from .world import COLOURS, SHAPES, STYLES, Scene, analyse, canonical, follow, is_visible, one_thing, render
 
 GIVEN, MADE = 9, 8  # frames
+MIDDLE = 5  # first frame of what is made anew in the middle of a clip
 NEAR = 0.25  # of the velocity before a seam: how far that behind it may be off
 SINGLE = 0.85  # share of a frame that one thing explains: a decoded one's has 0.98, an even blend 0.71, in the median
 FPS, MINUTE = 12, 720  # frames a second, and in a long clip
@@ -172,8 +173,7 @@ def _transition(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
 def _reroll(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     """The middle of a clip made anew, the rest of it given."""
     scene = bench.scene(*TRAVELS)
-    source = render(scene, 2 * GIVEN + MADE - 1, bench.height, bench.width)
-    new = slice(GIVEN, GIVEN + MADE)
+    source, new = bench.clip(scene), slice(MIDDLE, MIDDLE + MADE)
     wanted = levels(source, 1, first=new.start, last=new.stop - 1)
     out = bench.make(edit(source, wanted), canonical(scene), seed)
     kept = torch.cat([out[: new.start], out[new.stop :]])
