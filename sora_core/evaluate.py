@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .pipeline import Pipeline, frames_to_video, psnr
-from .world import BACKGROUNDS, Scene, render, sample_scene
+from .video import read_video
+from .world import BACKGROUNDS, STYLES, Scene, render, sample_scene
 from .world.captions import canonical, paraphrase
 from .world.score import analyse_two, analyse_wall, score
 
@@ -64,15 +66,27 @@ def judge(frames: Tensor, scene: Scene, kind: str) -> dict[str, bool]:
     return score(frames, thing.colour, thing.shape, thing.motion, scene.background)
 
 
-def vae_psnr(pipeline: Pipeline, clips: int, frames: int, height: int, width: int, seed: int = 0) -> float:
-    """Mean PSNR in dB of held-out procedural clips after encoding and decoding."""
-    rng = np.random.default_rng((seed, 1))
-    values = []
-    for _ in range(clips):
-        video = frames_to_video(render(sample_scene(rng, width / height, split="held_out"), frames, height, width))
-        again = pipeline.model.vae.decode(pipeline.model.vae.encode(video))
-        values.append(psnr(video, again))
-    return float(np.mean(values))
+def vae_psnr(
+    pipeline: Pipeline, footage: Sequence[Path | str] = (), clips: int = 12, side: int = 192, seed: int = 0
+) -> dict[str, float]:
+    """Mean PSNR in dB after encoding and decoding: of `clips` held-out procedural clips of every style, 17 frames of
+    side x side, and of the first 17 frames of every video file in `footage`, cut to whole patches."""
+
+    def measure(frames: Tensor) -> float:
+        video = frames_to_video(frames)
+        return psnr(video, pipeline.model.vae.decode(pipeline.model.vae.encode(video)))
+
+    rng, multiple = np.random.default_rng((seed, 1)), pipeline.model.vae.config.space_factor
+    found: dict[str, list[float]] = {style: [] for style in STYLES}
+    while min(map(len, found.values())) < clips:
+        scene = sample_scene(rng, split="held_out")
+        if len(found[scene.style]) < clips:
+            found[scene.style].append(measure(render(scene, 17, side, side)))
+    for path in footage:
+        frames = read_video(path, max_frames=17).frames
+        height, width = (n // multiple * multiple for n in frames.shape[1:3])
+        found[Path(path).name] = [measure(frames[: (len(frames) - 1) // 4 * 4 + 1, :height, :width])]
+    return {name: round(float(np.mean(values)), 2) for name, values in found.items()}
 
 
 def clips_of(

@@ -168,7 +168,7 @@ def test_evaluate_writes_scores_and_a_sheet(
     words += ["--failures", str(tmp_path / "f.png")]
     assert main(["evaluate", "--model", str(tiny_file), *words]) == 0
     assert "single, held out: all" in capsys.readouterr().out
-    assert set(json.loads((tmp_path / "s.json").read_text())) == {"prompts", "vae_psnr_db"}
+    assert set(json.loads((tmp_path / "s.json").read_text())) == {"prompts"}
     for name in ("s.png", "f.png"):  # random weights show nothing that was asked for
         assert len(read_video(tmp_path / name).frames) == 1
     assert main(["evaluate", "--model", str(tiny_file), "--out", str(tmp_path / "none" / "s.json")]) == 1

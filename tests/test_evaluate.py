@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from sora_core.evaluate import draw_scene, evaluate, interval, judge
+from sora_core.evaluate import draw_scene, evaluate, interval, judge, vae_psnr
 from sora_core.evaluate_tasks import GIVEN, SINGLE, TASKS, _goes_on, _look, _same_track, evaluate_tasks
-from sora_core.pipeline import Pipeline
+from sora_core.pipeline import Pipeline, frames_to_video, psnr
+from sora_core.video import read_video, write_video
 from sora_core.world import STYLES, follow, one_thing, render, scene_of
 
 
@@ -105,3 +107,14 @@ def test_a_look_is_read_along_the_track(style: str) -> None:
         soft = F.avg_pool2d(frames.movedim(-1, 1), 3, 1, 1, count_include_pad=False).movedim(1, -1)
         assert _look(soft, scene)[0] == style
         assert _look(render(replace(scene, things=()), 17, 128, 128), scene) == ()
+
+
+def test_the_vae_is_scored_by_style_and_on_footage(pipeline: Pipeline, tmp_path: Path) -> None:
+    clip = torch.rand(7, 40, 52, 3, generator=torch.Generator().manual_seed(0))
+    path = tmp_path / "noise.mp4"
+    write_video(path, clip, 12, lossless=True)
+    found = vae_psnr(pipeline, [path], clips=1, side=32)
+    assert list(found) == [*STYLES, "noise.mp4"]
+    seen = frames_to_video(read_video(path).frames[:5, :40, :48])
+    again = pipeline.model.vae.decode(pipeline.model.vae.encode(seen))
+    assert found["noise.mp4"] == pytest.approx(psnr(seen, again), abs=0.01)

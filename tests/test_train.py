@@ -15,6 +15,7 @@ from sora_core.checkpoint import Model
 from sora_core.config import PRESETS
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.text import tokenize, train_tokenizer
+from sora_core.timeline import SOFT
 from sora_core.train import fast
 from sora_core.train.dit import (
     DiTTraining,
@@ -35,6 +36,7 @@ from sora_core.train.vae import VAETraining, measure_latents, random_crop, train
 from sora_core.vae import VAE
 from sora_core.world import Scene, render, sample_scene
 from sora_core.world.captions import canonical, corpus
+from sora_core.world.textures import texture_clip
 
 QUIET = 10_000  # further than any run here goes
 
@@ -88,6 +90,33 @@ def test_a_decoder_goes_on_alone_and_latents_stay(untrained: VAE, tmp_path: Path
     latents = untrained.encode(clip[None])
     assert torch.equal(better.encode(clip[None]), latents) and better.config == untrained.config
     assert psnr(better.decode(latents), clip[None]) > psnr(untrained.decode(latents), clip[None]) + 3
+
+
+def test_a_vae_stays_near_to_what_it_was_while_it_learns(untrained: VAE, tmp_path: Path) -> None:
+    clip = random_crop(np.random.default_rng(0), 5, 32)
+    source = lambda rng, frames, crop: clip[:, :frames]  # noqa: E731
+    moved, gained = {}, {}
+    for nearness in (0.0, 10.0):
+        training = VAETraining(
+            steps=40, batch_frames=6, crop=32, lengths=((5, 1.0),), average=0.9, learning_rate=5e-3, nearness=nearness,
+            validate_every=QUIET,
+        )  # fmt: skip
+        vae = train_vae(tmp_path / str(nearness), PRESETS["tiny"].vae, training, source, near=untrained)
+        assert vae.config == untrained.config
+        old, new = untrained.encode(clip[None]), vae.encode(clip[None])
+        moved[nearness] = float((new - old).square().mean())
+        gained[nearness] = psnr(vae.decode(new), clip[None]) - psnr(untrained.decode(old), clip[None])
+    assert moved[10.0] < moved[0.0] / 4 and min(gained.values()) > 2
+    with pytest.raises(ValueError, match="not both"):
+        train_vae(tmp_path, PRESETS["tiny"].vae, training, source, near=untrained, decoder_of=untrained)
+
+
+def test_textures_move_in_range_and_are_drawn_by_their_seed() -> None:
+    clips = [texture_clip(np.random.default_rng(seed), 5, 32) for seed in range(8)]
+    assert all(clip.shape == (3, 5, 32, 32) and clip.min() >= -1 and clip.max() <= 1 for clip in clips)
+    assert torch.equal(clips[3], texture_clip(np.random.default_rng(3), 5, 32))
+    assert float(torch.stack(clips).std()) > 0.2 and all(clip.std() > 0.01 for clip in clips)
+    assert sum(bool((clip[:, 0] - clip[:, -1]).abs().mean() > 0.02) for clip in clips) >= 4
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +247,9 @@ def test_strength_maps_keep_something_and_make_something() -> None:
     rng = np.random.default_rng(0)
     for shape in [(1, 8, 8), (2, 4, 8), (5, 8, 8), (9, 16, 8)]:
         maps = [draw_strengths(rng, shape) for _ in range(200)]
-        assert all(m.shape == shape and m.any() and set(m.unique().tolist()) <= {0.0, 1.0} for m in maps)
-        assert np.mean([float(m.min()) == 0 for m in maps]) > 0.9
+        levels = torch.tensor([0.0, SOFT, 1.0]).tolist()
+        assert all(m.shape == shape and (m == 1).any() and set(m.unique().tolist()) <= set(levels) for m in maps)
+        assert np.mean([bool(m.min() <= SOFT) for m in maps]) > 0.9
         folded = [m.unfold(1, 2, 2).unfold(2, 2, 2) for m in maps]
         assert all((f.amax((-1, -2)) == f.amin((-1, -2))).all() for f in folded)  # whole patches
 
@@ -228,10 +258,14 @@ def test_gaps_keep_both_ends_whole() -> None:
     rng = np.random.default_rng(0)
     for shape in [(3, 4, 4), (5, 8, 8), (9, 16, 8)]:
         maps = [draw_gap(rng, shape) for _ in range(200)]
-        assert all(not m[0].any() and not m[-1].any() and m.any() for m in maps)
-        assert all(m.amax((1, 2)).diff().abs().sum() == 2 for m in maps)  # one gap
-        assert max(float(m.mean()) for m in maps) <= 0.8
-        assert len({tuple(m[:, 0, 0].tolist()) for m in maps}) >= min(2, shape[0] - 2)
+        made = [m == 1 for m in maps]
+        assert all(not m[0].any() and not m[-1].any() and m.any() for m in made)
+        assert all(m.float().amax((1, 2)).diff().abs().sum() == 2 for m in made)  # one gap
+        assert max(float(m.float().mean()) for m in made) <= 0.8
+        assert len({tuple(m[:, 0, 0].tolist()) for m in made}) >= min(2, shape[0] - 2)
+        soft = [(m == SOFT).nonzero()[:, 0].unique().tolist() for m in maps]
+        ends = [[int(m.nonzero()[:, 0].max()) + 1] for m in made]  # the first latent behind the gap, as in the tasks
+        assert {tuple(s) for s in soft} > {()} and all(s in ([], end) for s, end in zip(soft, ends, strict=True))
 
 
 def test_turns_keep_the_beginning_alone() -> None:
@@ -293,7 +327,7 @@ def test_a_training_clip_is_its_own_nearest(generator: torch.Generator) -> None:
 
 
 def test_learning_rate_rises_holds_and_falls() -> None:
-    rates = [learning_rate(step, 1000) for step in range(1000)]
+    rates = [learning_rate(step, 1000, decay=0.2) for step in range(1000)]
     assert rates[0] < 0.02 and rates[500] == 1 and rates[-1] < 0.01
     assert rates[99:800] == [1.0] * 701 and rates[800:] == sorted(rates[800:], reverse=True)
 

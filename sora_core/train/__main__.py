@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
-from ..checkpoint import BUNDLED, Model, save_checkpoint
-from ..config import PRESETS, SamplingDefaults, TextConfig, VAEConfig
+from ..checkpoint import BUNDLED, FORMAT, Model, load_checkpoint, save_checkpoint
+from ..config import PRESETS, DiTConfig, SamplingDefaults, TextConfig, VAEConfig
 from ..files import replacing
 from ..pipeline import Pipeline
 from ..sheet import contact_sheet
@@ -48,7 +48,10 @@ def save_vae(path: Path, vae: VAE) -> None:
 
 
 def load_vae(path: Path) -> VAE:
+    """A VAE that was trained here, or that of a whole checkpoint."""
     with safe_open(path, framework="pt") as file:
+        if file.metadata().get("format") == FORMAT:
+            return load_checkpoint(path).vae
         vae = VAE(VAEConfig.from_dict(json.loads(file.metadata()["config"])))
         vae.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
     return vae.eval()
@@ -65,9 +68,9 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
 
 
 def vae(args: argparse.Namespace) -> None:
-    training = replace(VAETraining(), **_given(args, "steps", "crop", "learning_rate", "seed"))
-    decoder_of = load_vae(args.decoder_of) if args.decoder_of else None
-    trained = train_vae(args.run, PRESETS[args.preset].vae, training, decoder_of=decoder_of)
+    settings = _given(args, "steps", "crop", "learning_rate", "textures", "styled", "nearness", "seed")
+    begun = {name: load_vae(path) for name, path in _given(args, "decoder_of", "near").items()}
+    trained = train_vae(args.run, PRESETS[args.preset].vae, replace(VAETraining(), **settings), **begun)
     save_vae(args.run / "vae.safetensors", trained)
 
 
@@ -93,27 +96,36 @@ def _text_of(preset: str) -> TextConfig:
 
 
 def dit(args: argparse.Namespace) -> None:
-    preset, config = PRESETS[args.preset], _text_of(args.preset)
-    settings = _given(args, "steps", "tokens", "learning_rate", "seed", "shift", "conditioned", "independent")
+    settings = _given(args, "steps", "tokens", "learning_rate", "decay", "seed", "shift", "conditioned", "independent")
     if args.mix:
         settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
     args.run.mkdir(parents=True, exist_ok=True)
-    if not (args.run / "tokenizer.json").exists():
-        shutil.copy(args.text / "tokenizer.json", args.run)
-    tokenizer = tokenizer_of(args.run, config.vocab_size)
-    trainee = Trainee(preset.dit, config, tokenizer, args.seed or 0, fast if args.bf16 else nn)
-    trainee.text.load_state_dict(load_file(args.text / "text.safetensors"))
+    operations = fast if args.bf16 else nn
+    if args.start is not None:
+        begun = load_checkpoint(args.start)
+        begun.tokenizer.save(str(args.run / "tokenizer.json"))
+        trainee = Trainee(begun.dit.config, begun.text.config, begun.tokenizer, operations=operations)
+        trainee.dit.load_state_dict(begun.dit.state_dict())
+        trainee.text.load_state_dict(begun.text.state_dict())
+    elif args.text is not None:
+        preset, config = PRESETS[args.preset], _text_of(args.preset)
+        if not (args.run / "tokenizer.json").exists():
+            shutil.copy(args.text / "tokenizer.json", args.run)
+        tokenizer = tokenizer_of(args.run, config.vocab_size)
+        trainee = Trainee(preset.dit, config, tokenizer, args.seed or 0, operations)
+        trainee.text.load_state_dict(load_file(args.text / "text.safetensors"))
+    else:
+        raise ValueError("give --text, the run of a text encoder, or --start, a checkpoint to go on from")
     train_dit(args.run, args.cache, trainee, replace(DiTTraining(), **settings), load_vae(args.vae))
 
 
 def pack(args: argparse.Namespace) -> None:
-    preset = PRESETS[args.preset]
-    assert preset.text is not None
     if not (args.run / "state.pt").exists():
         raise ValueError(f"{args.run} holds no state yet; train first")
-    state = torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)
-    trainee = Trainee(preset.dit, preset.text, tokenizer_of(args.run, preset.text.vocab_size))
-    trainee.load_state_dict(state["average"])
+    networks = json.loads((args.run / "settings.json").read_text(encoding="utf-8"))["networks"]
+    dit, text = DiTConfig.from_dict(networks["dit"]), TextConfig.from_dict(networks["text"])
+    trainee = Trainee(dit, text, tokenizer_of(args.run, text.vocab_size))
+    trainee.load_state_dict(torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)["average"])
     defaults = replace(SamplingDefaults(), **json.loads(args.defaults))
     provenance = json.loads(args.provenance.read_text(encoding="utf-8")) if args.provenance else {}
     scores = json.loads(args.scores.read_text(encoding="utf-8")) if args.scores else {}
@@ -145,7 +157,7 @@ def main() -> None:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for run, options in (
-        (vae, ("run", "steps", "crop", "learning_rate", "decoder_of")),
+        (vae, ("run", "steps", "crop", "learning_rate", "decoder_of", "near", "textures", "styled", "nearness")),
         (text, ("run", "steps")),
         (latents, ("vae", "cache", "bucket", "clips", "split")),
         (
@@ -153,11 +165,13 @@ def main() -> None:
             (
                 "vae",
                 "text",
+                "start",
                 "cache",
                 "run",
                 "steps",
                 "tokens",
                 "learning_rate",
+                "decay",
                 "mix",
                 "shift",
                 "conditioned",
@@ -185,14 +199,20 @@ OPTIONS: dict[str, dict] = {
     "run": {"type": Path, "required": True, "help": "folder of the run"},
     "cache": {"type": Path, "required": True, "help": "folder of the latent cache"},
     "vae": {"type": Path, "required": True, "help": "a trained VAE"},
-    "text": {"type": Path, "required": True, "help": "folder of a text encoder's run"},
+    "text": {"type": Path, "help": "folder of a text encoder's run"},
+    "start": {"type": Path, "help": "a checkpoint whose transformer and text encoder to go on from, instead"},
     "model": {"type": Path, "default": BUNDLED, "help": "a checkpoint (default: bundled sora-mini)"},
     "out": {"type": Path, "required": True, "help": "checkpoint to write, or sheet of clips (.png)"},
     "steps": {"type": int, "help": "length of the run; may be moved when it goes on"},
     "crop": {"type": int, "help": "side of the crops, pixels"},
     "decoder_of": {"type": Path, "help": "a trained VAE: train its decoder alone, its latents stay"},
+    "near": {"type": Path, "help": "a trained VAE or a checkpoint: begin from it, its latents stay near"},
+    "nearness": {"type": float, "help": "weight of that"},
+    "textures": {"type": float, "help": "share of batches of moving textures, for footage"},
+    "styled": {"type": float, "help": "share of crops that are not in plain style"},
     "tokens": {"type": int, "help": "tokens in a batch"},
     "learning_rate": {"type": float},
+    "decay": {"type": float, "help": "share of the run over which the rate falls to zero"},
     "shift": {"type": float, "help": "of the levels, at 80 tokens"},
     "mix": {
         "nargs": "+",

@@ -25,6 +25,7 @@ from ..patches import Grid, map_to_tokens
 from ..pipeline import Pipeline
 from ..sheet import contact_sheet
 from ..text import TextEncoder, tokenize
+from ..timeline import SOFT
 from ..vae import VAE
 from ..world import Scene
 from ..world.captions import canonical, draw_caption
@@ -59,21 +60,25 @@ class DiTTraining(Training):
     independent: float = 0.1  # share of samples with a level per frame
 
 
+KEPT = {"prefix": 0.25, "suffix": 0.25, "ends": 0.2, "frames": 0.1, "block": 0.2}  # what is kept, and how often
+
+
 def draw_strengths(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
-    """A strength map (T, H, W) of zeros (kept) and ones (made) of a random kind; something is always made.
-    Blocks of space are aligned to patches of 2x2."""
+    """A strength map (T, H, W) of a random kind: zeros (kept), ones (made), and half of the time, where what is kept
+    stands behind what is made, `SOFT` at its first latent, as the tasks have it. Something is always made. Blocks of
+    space are aligned to patches of 2x2."""
     frames, height, width = shape
     made = torch.ones(shape)
-    kinds = ["block"] if frames == 1 else ["prefix", "suffix", "ends", "frames", "block"]
-    kind = kinds[rng.integers(len(kinds))]
+    kinds = {"block": 1.0} if frames == 1 else KEPT
+    kind = rng.choice(list(kinds), p=list(kinds.values()))
     if kind == "prefix":
         made[: rng.integers(1, frames)] = 0
-    elif kind == "suffix":
-        made[-int(rng.integers(1, frames)) :] = 0
+    elif kind == "suffix" or (kind == "ends" and frames < 3):
+        first = int(rng.integers(1, frames))
+        made[first:] = 0
+        made[first] = SOFT * rng.integers(2)
     elif kind == "ends":
-        made[0], made[-1] = 0, 0
-        if frames == 2:
-            made[-1] = 1
+        made = draw_gap(rng, shape)
     elif kind == "frames":
         made[torch.from_numpy(rng.permutation(frames)[: rng.integers(1, frames)])] = 0
     else:
@@ -96,7 +101,10 @@ def draw_gap(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
         )
     made = torch.zeros(shape)
     begin = int(rng.integers(max(1, frames // 5), max(2, frames * 2 // 5 + 1)))
-    made[begin : max(begin + 1, frames - int(rng.integers(1, max(2, frames // 5 + 1))))] = 1
+    end = max(begin + 1, frames - int(rng.integers(1, max(2, frames // 5 + 1))))
+    made[begin:end] = 1
+    if end < frames:
+        made[end] = SOFT * rng.integers(2)
     return made
 
 
@@ -117,7 +125,7 @@ def draw_level_map(
         return training_levels(shape[0], generator, shift).view(1, -1, 1, 1).expand(1, *shape)
     level = training_levels(1, generator, shift).view(1, 1, 1, 1).expand(1, *shape)
     if kind < training.independent + training.conditioned:
-        return level * draw_strengths(rng, shape)
+        return level.minimum(draw_strengths(rng, shape))
     return level
 
 
@@ -240,7 +248,7 @@ def _draw_batch(
         else:  # a caption tells one scene of the two: both ends are kept, or the beginning and the caption of the other
             over = rng.random() < training.cued
             made = draw_turn(rng, shape) if over else draw_gap(rng, shape)
-            levels.append(training_levels(1, generator, shift).view(1, 1, 1, 1) * made)
+            levels.append(training_levels(1, generator, shift).view(1, 1, 1, 1).minimum(made))
             scene = scene.then if over else scene
         captions.append(draw_caption(scene, rng))
     return x0, noise, torch.stack(levels), captions

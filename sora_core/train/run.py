@@ -33,6 +33,7 @@ class Training:
     learning_rate: float = 1e-3
     muon: bool = True  # Muon for kernels and matrices, instead of AdamW for everything
     adamw: float = 1.0  # rate of what Muon leaves to AdamW, in units of the learning rate
+    decay: float = 0.2  # share of the run over which the rate falls to zero
     average: float = 0.998  # decay of the averaged weights, which are the result
     seed: int = 0
     log_every: int = 100
@@ -118,7 +119,7 @@ def fit(
         optimizer.zero_grad()
         loss.backward()
         if clip_gradients(parameters, norms):
-            optimizer.step(learning_rate(step, training.steps))
+            optimizer.step(learning_rate(step, training.steps, training.decay))
             average.update(module, step)
         losses.append(float(loss.detach()))
         step += 1
@@ -201,7 +202,7 @@ class Optimizers:
                 group["peak"] = peak
 
 
-def learning_rate(step: int, steps: int, warmup: int = 100, decay: float = 0.2) -> float:
+def learning_rate(step: int, steps: int, decay: float, warmup: int = 100) -> float:
     """Share of the peak rate: warm up, hold, then fall linearly to zero over the last `decay` of the run. A run can be
     lengthened or ended early by moving its end alone (warmup-stable-decay, arXiv 2404.06395)."""
     rise = min(1.0, (step + 1) / warmup)

@@ -5,13 +5,16 @@ colours drift. Halved latents must decode to the halved clip, which keeps fine d
 transformer learns such latents in fewer steps (arXiv 2502.09509, 2502.14831). Muon on the kernels: with AdamW the same
 network needs three to four times the steps.
 
-The decoder can go on alone: what was trained on the latents, and every latent that was saved, stays as good as it was.
+A VAE that has a transformer already can go on in two ways. The decoder alone: what was trained on the latents, and
+every latent that was saved, stays as good as it was. Or all of it, with the world's latents held near those they were:
+the encoder learns what it never saw, and the transformer needs a short while to follow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ from ..pipeline import frames_to_video, psnr, video_to_frames
 from ..sheet import contact_sheet
 from ..vae import VAE
 from ..world import render, sample_scene
+from ..world.textures import texture_clip
 from .run import Run, Training, fit
 
 
@@ -37,14 +41,20 @@ class VAETraining(Training):
     batch_frames: int = 40  # a batch is as many crops as give about this many frames
     kl_weight: float = 1e-6
     equivariance: float = 0.5  # weight of: halved latents decode to the halved clip
+    textures: float = 0.0  # share of batches of moving textures instead of the world
+    styled: float = 0.0  # share of world crops that are drawn until they are not in plain style
+    nearness: float = 0.2  # weight of: latents of the world stay as they were, in units of their deviation
 
 
-def random_crop(rng: np.random.Generator, frames: int, crop: int) -> Tensor:
+def random_crop(rng: np.random.Generator, frames: int, crop: int, styled: float = 0.0) -> Tensor:
     """A crop (3, frames, crop, crop) of a world clip. Of two places the livelier one is kept: flat background teaches
-    nothing."""
+    nothing. styled: share of clips that are drawn until they are not in plain style."""
     side = int(rng.choice([1.0, 1.5, 2.0, 3.0], p=[0.3, 0.2, 0.35, 0.15]) * crop)
     length = frames if frames == 1 else int(rng.choice([frames, 2 * frames - 1]))
-    clip = render(sample_scene(rng), length, side, side)
+    scene, restyle = sample_scene(rng), rng.random() < styled
+    while restyle and scene.style == "plain":
+        scene = sample_scene(rng)
+    clip = render(scene, length, side, side)
     begin = int(rng.integers(length - frames + 1))
     clip = clip[begin : begin + frames]
     places = [rng.integers(side - crop + 1, size=2) for _ in range(2)]
@@ -82,24 +92,31 @@ def train_vae(
     folder: Path | str,
     config: VAEConfig,
     training: VAETraining,
-    source: Callable[[np.random.Generator, int, int], Tensor] = random_crop,
+    source: Callable[[np.random.Generator, int, int], Tensor] | None = None,
     stop_at: int | None = None,
     decoder_of: VAE | None = None,
+    near: VAE | None = None,
 ) -> VAE:
     """Train, or go on with the run in `folder`; returns the averaged VAE with its latent statistics measured.
 
-    source(rng, frames, crop) gives one clip (3, T, H, W). stop_at: leave after this step, as a kill would. decoder_of:
-    a trained VAE whose decoder alone is trained further; its encoder and its statistics stay.
+    source(rng, frames, crop) gives one clip (3, T, H, W); without one, the world does. stop_at: leave after this step,
+    as a kill would. decoder_of: a trained VAE whose decoder alone is trained further; its encoder and its statistics
+    stay. near: a trained VAE to begin from, whose statistics stay and near whose latents of `source` the new ones stay.
     """
-    config = config if decoder_of is None else decoder_of.config
+    if decoder_of is not None and near is not None:
+        raise ValueError("either the decoder alone goes on, or all of it near to what it was: not both")
+    begun = decoder_of or near
+    config = config if begun is None else begun.config
     run = Run(folder, {"vae": config.to_dict()}, training)
+    source = source or partial(random_crop, styled=training.styled)
     with torch.random.fork_rng():
         torch.random.manual_seed(training.seed)
         vae = VAE(config)
-    if decoder_of is None:
+    if begun is None:
         torch.nn.init.constant_(vae.quant.bias[config.z_dim :], -4.0)  # little noise on the latents at first
     else:
-        vae.load_state_dict(decoder_of.state_dict())
+        vae.load_state_dict(begun.state_dict())
+    if decoder_of is not None:
         vae.encoder.requires_grad_(False)
         vae.quant.requires_grad_(False)
     held_out = np.random.default_rng(1)
@@ -109,11 +126,17 @@ def train_vae(
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         frames = int(rng.choice(lengths, p=weights))
         batch = max(1, training.batch_frames // (frames + 1))
-        video = torch.stack([source(rng, frames, training.crop) for _ in range(batch)])
+        textured = rng.random() < training.textures
+        draw = texture_clip if textured else source
+        video = torch.stack([draw(rng, frames, training.crop) for _ in range(batch)])
         mean, logvar = vae.moments(video)
         z = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator)
         kl = (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean() / 2
         loss = _distance(vae.reconstruct(z), video) + training.kl_weight * kl
+        if near is not None and not textured:
+            with torch.no_grad():
+                old = near.moments(video)[0]
+            loss = loss + training.nearness * (near.normalise(mean) - near.normalise(old)).square().mean()
         if training.equivariance and decoder_of is None:
             small, target = F.avg_pool3d(z, (1, 2, 2)), F.avg_pool3d(video, (1, 2, 2))
             loss = loss + training.equivariance * _distance(vae.reconstruct(small), target)
@@ -129,7 +152,7 @@ def train_vae(
         )
 
     fit(run, vae, loss_of, validate, stop_at=stop_at)
-    if decoder_of is not None:
+    if begun is not None:
         return vae.eval()
     rng = np.random.default_rng(2)
     measured = measure_latents(vae, [source(rng, lengths[0], training.crop) for _ in range(200)])
