@@ -308,7 +308,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--tasks", help="score tasks instead of prompts: of forward,backward,backward-naive,loop,"
                      "transition,recolour,restyle,cued,long,reroll")  # fmt: skip
     one.add_argument("--vae", nargs="*", type=Path, metavar="VIDEO", help="score the VAE alone: PSNR on clips of every "
-                     "style, and on the first 17 frames of these videos")
+                     "style, and on the first 17 frames of these videos")  # fmt: skip
     one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--failures", type=Path, help="write the first 24 clips that show something else to this .png")

@@ -104,6 +104,13 @@ def test_composition(rng):
     assert all(t.shape in SPINNABLE for t in things if t.motion == "spins")
 
 
+def test_pairs_are_two_things_or_a_wall_in_plain_style(rng):
+    scenes = [sample_scene(rng, split="pairs") for _ in range(600)]
+    assert all(s.style == "plain" and s.background in BACKGROUNDS for s in scenes)
+    assert all((len(s.things) == 2) != s.wall for s in scenes) and not any(is_held_out(s) for s in scenes)
+    assert 0.25 < sum(s.wall for s in scenes) / len(scenes) < 0.42
+
+
 def test_colours_stand_out_from_the_background(rng):
     for scene in (sample_scene(rng) for _ in range(3000)):
         fields = SCENES.get(scene.background) or (BACKGROUNDS[scene.background],)

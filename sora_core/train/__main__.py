@@ -33,6 +33,7 @@ from ..text import train_tokenizer
 from ..vae import VAE
 from ..world import canonical, scene_of
 from ..world.captions import corpus
+from ..world.scene import SPLITS
 from . import fast
 from .dit import DiTTraining, Trainee, train_dit
 from .latents import Bucket, fill_bucket, read_bucket
@@ -224,7 +225,7 @@ OPTIONS: dict[str, dict] = {
     "bf16": {"action": "store_true", "help": "multiply in bfloat16; faster on CPUs with AVX512-BF16 or AMX"},
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
     "clips": {"type": int, "required": True, "help": "how many at least"},
-    "split": {"default": "train", "choices": ["train", "plain", "turning", "held_out"], "help": "which scenes"},
+    "split": {"default": "train", "choices": SPLITS[:-1], "help": "which scenes"},
     "defaults": {"default": "{}", "help": "settings of SamplingDefaults, as JSON"},
     "provenance": {"type": Path, "help": "JSON file with how the model was made"},
     "scores": {"type": Path, "help": "JSON file written by `evaluate --out`"},

@@ -63,7 +63,7 @@ DIRECTIONS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1),
 WITH_SPEED = (*DIRECTIONS, "spins")  # motions that take "slowly" and "quickly"
 SPINNABLE = tuple(s for s in SHAPES if s not in ("circle", "ring"))
 
-SPLITS = ("train", "plain", "turning", "held_out", "any")
+SPLITS = ("train", "plain", "pairs", "turning", "held_out", "any")
 
 _ALL_BACKGROUNDS = (*BACKGROUNDS, *SCENES)
 _STYLE_WEIGHTS = (0.64, 0.12, 0.12, 0.12)
@@ -225,16 +225,18 @@ def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "tr
     """Draw a scene for frames of aspect ratio width / height.
 
     split: "train" (70% one object, 20% two, 10% behind the wall, never a held-out combination), "plain" (of these, one
-    object in the plain style on a plain background: where training begins), "turning" (one such scene that turns into
+    object in the plain style on a plain background: where training begins), "pairs" (likewise, but two objects, or one
+    behind the wall in a third of them), "turning" (one such scene that turns into
     another: for transitions), "any" (also held-out combinations) or "held_out" (one object of a held-out combination).
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
     if split == "turning":
         return _sample_turning(rng, aspect)
-    kind = 0.0 if split in ("plain", "held_out") else rng.random()
-    background = _pick(rng, tuple(BACKGROUNDS) if split == "plain" else _ALL_BACKGROUNDS)
-    style = "plain" if split == "plain" else _pick(rng, STYLES, _STYLE_WEIGHTS)
+    kind = 0.0 if split in ("plain", "held_out") else rng.uniform(0.7 if split == "pairs" else 0.0, 1.0)
+    plain = split in ("plain", "pairs")
+    background = _pick(rng, tuple(BACKGROUNDS) if plain else _ALL_BACKGROUNDS)
+    style = "plain" if plain else _pick(rng, STYLES, _STYLE_WEIGHTS)
     if 0.7 <= kind < 0.9:
         return _sample_two(rng, aspect, split, background, style)
     half_width, half_height = extents(aspect)

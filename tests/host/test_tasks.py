@@ -62,7 +62,7 @@ def test_given_frames_come_back_bit_for_bit(server: Any, api: Any, tmp_path: Pat
     made, *sources = frames_of(server, quick(prompt), [decode, *clips], tmp_path)
     first = sources[0]
     length, places = given_in(name, first, sources[-1])
-    assert made.shape == (length, 128, 128, 3)
+    assert made.shape == (length, 192, 192, 3)
     for at, frames in places:
         assert torch.equal(made[at : at + len(frames)], frames)
     if name == "sdedit":
