@@ -239,6 +239,67 @@ def sdedit() -> Workflow:
     return w
 
 
+def reroll() -> Workflow:
+    w = Workflow(
+        "reroll",
+        "# One span again\n\nSora SDEdit with strength 1 from frame 5 to frame 12: these frames are made anew, all "
+        "others stay bit for bit. Another seed gives another middle.",
+    )
+    clip = _material(w, "red", "circle", "moves left", "sky")
+    model, vae = _loader(w)
+    task = w.add("SoraSDEdit", vae=vae, images=clip["IMAGE"], strength=1.0, first_frame=5, last_frame=12, curve="")
+    _finish(w, model, task, PROMPT, "reroll", clip, seams="5, 13")
+    return w
+
+
+def inpaint() -> Workflow:
+    w = Workflow(
+        "inpaint",
+        "# Change a part of the frame\n\nWhere the mask is white the clip is made anew under the text, where it is "
+        "black every pixel stays bit for bit. Here the band in which the circle moves becomes another scene.\n\nAny "
+        "MASK does: one for all frames, or one a frame, from *Load Image (as Mask)* or the mask editor.",
+    )
+    clip = _material(w, "red", "circle", "moves left", "sky")
+    black = w.add("SolidMask", "Stays", value=0.0, width=192, height=192)
+    white = w.add("SolidMask", "Is made", value=1.0, width=192, height=128)
+    mask = w.add("MaskComposite", destination=black["MASK"], source=white["MASK"], x=0, y=32, operation="add")
+    model, vae = _loader(w)
+    task = w.add("SoraSDEdit", vae=vae, images=clip["IMAGE"], mask=mask["MASK"], strength=1.0, first_frame=0,
+                 last_frame=-1, curve="")  # fmt: skip
+    positive, negative = _texts(w, model, "a yellow star moves left on a sky background")
+    sampler = _sampler(w, model, positive, negative, task["LATENT"])
+    tail = _output(w, model, sampler, "inpaint")
+    for title, *column in (
+        ("Material", clip, black, white), ("Mask", mask), ("Model, task", model, task), ("Text", positive, negative),
+        ("Sample", sampler), *tail,
+    ):  # fmt: skip
+        w.column(title, *column)
+    return w
+
+
+def outpaint() -> Workflow:
+    w = Workflow(
+        "outpaint",
+        "# A wider frame\n\n*Pad Image for Outpainting* adds room around a clip and a mask that is white there; Sora "
+        "SDEdit makes what is white. The clip itself stays bit for bit.\n\nPad by multiples of 16 pixels, without "
+        "feathering.",
+    )
+    clip = _material(w, "red", "circle", "moves up", "sky")
+    model, vae = _loader(w)
+    wide = w.add("ImagePadForOutpaint", image=clip["IMAGE"], left=32, top=0, right=32, bottom=0, feathering=0)
+    task = w.add("SoraSDEdit", vae=vae, images=wide["IMAGE"], mask=wide["MASK"], strength=1.0, first_frame=0,
+                 last_frame=-1, curve="")  # fmt: skip
+    positive, negative = _texts(w, model, "a red circle moves up on a sky background")
+    sampler = _sampler(w, model, positive, negative, task["LATENT"])
+    tail = _output(w, model, sampler, "outpaint")
+    for title, *column in (
+        ("Material", clip), ("Room", wide, model), ("Task", task), ("Text", positive, negative), ("Sample", sampler),
+        *tail,
+    ):  # fmt: skip
+        w.column(title, *column)
+    return w
+
+
 def draft_refine() -> Workflow:
     w = Workflow(
         "draft_refine",
@@ -317,7 +378,7 @@ def _long_output(w: Workflow, clip: Node, *columns: tuple) -> Workflow:
 
 WORKFLOWS: tuple[Callable[[], Workflow], ...] = (
     text_to_video, text_to_image, vae_roundtrip, patches, stock_sampler,
-    extend, extend_backward, transition, loop, keyframes, sdedit, draft_refine,
+    extend, extend_backward, transition, loop, keyframes, sdedit, reroll, inpaint, outpaint, draft_refine,
     long_video, long_edit, wan_text_to_video, wan_experts, wan_image_to_video, wan_extend,
 )  # fmt: skip
 

@@ -79,6 +79,11 @@ KINDS = {
     "LoadImage": Kind({}, ("image",), ("IMAGE", "MASK"), (300, 340)),
     "ImageScale": Kind({"image": "IMAGE"}, ("upscale_method", "width", "height", "crop"), ("IMAGE",), (260, 150)),
     "ImageFromBatch": Kind({"image": "IMAGE"}, ("batch_index", "length"), ("IMAGE",), (260, 90)),
+    "ImagePadForOutpaint": Kind(
+        {"image": "IMAGE"}, ("left", "top", "right", "bottom", "feathering"), ("IMAGE", "MASK"), (280, 190)
+    ),
+    "SolidMask": Kind({}, ("value", "width", "height"), ("MASK",), (260, 120)),
+    "MaskComposite": Kind({"destination": "MASK", "source": "MASK"}, ("x", "y", "operation"), ("MASK",), (260, 150)),
     "CLIPTextEncode": Kind({"clip": "CLIP"}, ("text",), ("CONDITIONING",), (300, 130)),
     "KSampler": Kind(
         {"model": "MODEL", "positive": "CONDITIONING", "negative": "CONDITIONING", "latent_image": "LATENT"},

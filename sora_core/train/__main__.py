@@ -222,7 +222,7 @@ OPTIONS: dict[str, dict] = {
     },
     "conditioned": {"type": float, "help": "share of samples with kept patches"},
     "independent": {"type": float, "help": "share of samples with a level per frame"},
-    "bf16": {"action": "store_true", "help": "multiply in bfloat16; faster on CPUs with AVX512-BF16 or AMX"},
+    "bf16": {"action": "store_true", "help": "multiply in bfloat16: faster on some CPUs, slower on others"},
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
     "clips": {"type": int, "required": True, "help": "how many at least"},
     "split": {"default": "train", "choices": SPLITS[:-1], "help": "which scenes"},

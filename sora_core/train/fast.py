@@ -1,7 +1,7 @@
-"""Layers that train faster on a CPU that multiplies in bfloat16 (AVX512-BF16, AMX): pass this module as `operations`.
+"""Layers that train faster on a CPU that multiplies faster in bfloat16: pass this module as `operations`.
 
-Weights, gradients and everything between the products stay in float32. A step of sora-mini takes three quarters of the
-time.
+Weights, gradients and everything between the products stay in float32. On one machine a step of sora-mini took three
+quarters of the time; on another, with the same instructions, 1.2 of it: time both before a long run.
 """
 
 from __future__ import annotations

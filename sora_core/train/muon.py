@@ -17,9 +17,10 @@ from torch import Tensor
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Nearest semi-orthogonal matrices of (N, rows, columns), roughly (singular values about 0.7 to 1.2), by a
-    Newton-Schulz iteration in bfloat16."""
+    Newton-Schulz iteration, in bfloat16 on a GPU; CPUs differ in which is faster."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = (matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = x.bfloat16() if x.is_cuda else x
     tall = x.shape[1] > x.shape[2]
     x = x.mT.contiguous() if tall else x
     for _ in range(iterations):

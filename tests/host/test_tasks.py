@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sora_core.video import read_video
 
-TASKS = ["extend", "extend_backward", "transition", "loop", "keyframes", "sdedit"]
+TASKS = ["extend", "extend_backward", "transition", "loop", "keyframes", "sdedit", "reroll"]
 
 
 def quick(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +48,7 @@ def given_in(name: str, first: Tensor, last: Tensor) -> tuple[int, list[tuple[in
         "loop": (25, [(0, first)]),
         "keyframes": (17, [(0, first[:1]), (16, first[16:])]),
         "sdedit": (17, []),
+        "reroll": (17, [(0, first[:5]), (13, first[13:])]),
     }[name]
 
 
@@ -71,6 +72,20 @@ def test_given_frames_come_back_bit_for_bit(server: Any, api: Any, tmp_path: Pat
     for at, frames in places:
         given[at : at + len(frames)] = True
     assert float(made[~given].std()) > 0.01
+
+
+@pytest.mark.parametrize("name", ["inpaint", "outpaint"])
+def test_what_a_mask_leaves_stays_bit_for_bit(server: Any, api: Any, tmp_path: Path, name: str) -> None:
+    prompt = api(name)
+    decode, clip = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraWorldClip")[0]
+    made, source = frames_of(server, quick(prompt), [decode, clip], tmp_path)
+    if name == "outpaint":
+        assert made.shape == (17, 192, 256, 3) and torch.equal(made[:, :, 32:224], source)
+        new, before = torch.cat([made[:, :, :32], made[:, :, 224:]], dim=2), torch.tensor(0.5)
+    else:
+        assert torch.equal(made[:, :32], source[:, :32]) and torch.equal(made[:, 160:], source[:, 160:])
+        new, before = made[:, 32:160], source[:, 32:160]
+    assert float((new - before).abs().mean()) > 0.02
 
 
 def test_an_edit_of_strength_zero_is_the_clip(server: Any, api: Any, tmp_path: Path) -> None:
