@@ -24,6 +24,10 @@ class SoraSaveDraft(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name: str | None = None) -> bool | str:
+        return host.accepts(host.check_draft_name, name)
+
+    @classmethod
     def execute(cls, latent: dict, name: str) -> io.NodeOutput:
         path = host.new_draft(name)
         save_draft(path, latent)
@@ -44,7 +48,7 @@ class SoraLoadDraft(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, draft: str | None = None) -> bool | str:
-        return host.is_there(host.draft_path, draft)
+        return host.accepts(host.draft_path, draft)
 
     @classmethod
     def fingerprint_inputs(cls, draft: str) -> str:

@@ -35,7 +35,7 @@ class SoraLoadModel(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, checkpoint: str | None = None) -> bool | str:
-        return host.is_there(host.checkpoint_path, checkpoint)
+        return host.accepts(host.checkpoint_path, checkpoint)
 
     @classmethod
     def fingerprint_inputs(cls, checkpoint: str) -> str:
@@ -72,7 +72,7 @@ class SoraLoadDiT(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, weights: str | None = None) -> bool | str:
-        return host.is_there(partial(host.weight_path, DIT_FOLDER), weights)
+        return host.accepts(partial(host.weight_path, DIT_FOLDER), weights)
 
     @classmethod
     def fingerprint_inputs(cls, weights: str, per_token: bool) -> str:
@@ -103,7 +103,7 @@ class SoraLoadVAE(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, weights: str | None = None) -> bool | str:
-        return host.is_there(partial(host.weight_path, VAE_FOLDER), weights)
+        return host.accepts(partial(host.weight_path, VAE_FOLDER), weights)
 
     @classmethod
     def fingerprint_inputs(cls, weights: str) -> str:

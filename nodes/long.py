@@ -113,10 +113,7 @@ class SoraLongVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompts: str | None = None) -> bool | str:
-        try:
-            return prompts is None or bool(parse_cues(prompts))
-        except ValueError as error:
-            return str(error)
+        return host.accepts(parse_cues, prompts)
 
     @classmethod
     def execute(
@@ -144,8 +141,9 @@ class SoraLongVideo(io.ComfyNode):
         if latent is not None:
             line, given = task_of(latent)
             frames, (height, width) = len(line.canvas), line.canvas.shape[1:3]
-            begin = (len(line.before) if line.before is not None else 0) - line.show[0]  # in the finished clip
-            cues = seen_from(cues, begin / fps, (begin + frames) / fps)
+            before, after = (0 if part is None else len(part) for part in (line.before, line.after))
+            begin = before - line.show[0]  # of the canvas, in the finished clip
+            cues = seen_from(cues, begin, begin + frames, before + line.show[1] - line.show[0] + after, fps)
         engine = HostEngine(
             model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id
         )
@@ -156,14 +154,14 @@ class SoraLongVideo(io.ComfyNode):
             engine, cues, frames, fps=fps, width=width, height=height, window=window, overlap=overlap, correct=correct,
             seed=seed, given=given, folder=folder,
         )  # fmt: skip
-        # a finished clip is kept until another one begins: a later node may fail, or it may be made longer
-        (folder / "finished").unlink(missing_ok=True)
-        for finished in folder.parent.glob("*/finished"):
-            shutil.rmtree(finished.parent, ignore_errors=True)
         out = torch.empty(frames, height, width, 3)
         done, drift = 0, []
         for part in windows:
             host.interrupted()
+            if not done:  # a finished clip is kept until another is on its way: it may be made longer
+                (folder / "finished").unlink(missing_ok=True)
+                for finished in folder.parent.glob("*/finished"):
+                    shutil.rmtree(finished.parent, ignore_errors=True)
             out[done : done + len(part.frames)] = part.frames
             done += len(part.frames)
             drift.append({"drift": part.drift, "corrected": part.corrected})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..sora_core.report import draw_report, report
+from . import host
 from .host import io
 
 
@@ -38,6 +39,10 @@ class SoraClipReport(io.ComfyNode):
                 io.Image.Output(display_name="plot", tooltip="The same as a picture."),
             ],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, seams: str | None = None) -> bool | str:
+        return host.accepts(_frames, seams)
 
     @classmethod
     def execute(

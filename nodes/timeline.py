@@ -34,6 +34,9 @@ def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[
         raise ValueError(
             f"latent has {samples.shape[1]} channels, this VAE makes {channels}: give it to Sora Empty Video"
         )
+    if any(side % 2 for side in samples.shape[3:]):
+        height, width = (side * space for side in samples.shape[3:])
+        raise ValueError(f"latent of {width}x{height} pixels: pinning takes sides in multiples of {2 * space}")
     everything = torch.ones(1, 1, *samples.shape[2:])
     mask = latent.get("noise_mask", everything)
     if mask.shape != everything.shape:
@@ -68,7 +71,8 @@ def finish(vae: object, latent: dict[str, Any]) -> tuple[Tensor, str | None]:
         return frames, "The latents were cut or resized after their task: given frames are not put back."
     if _moved(samples.to(known) - known, strength):
         return frames, "The kept latents have changed since their task: given frames are not put back."
-    return torch.cat([line.restore(clip) for clip in frames.chunk(len(samples))]), None
+    clips = [line.restore(clip) for clip in frames.chunk(len(samples))]
+    return clips[0] if len(clips) == 1 else torch.cat(clips), None
 
 
 def task_of(latent: dict[str, Any]) -> tuple[Timeline, tuple[Tensor, Tensor]]:

@@ -12,10 +12,11 @@ from typing import Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .config import nearest
 from .long import PipelineEngine, make_long, make_timeline, parse_cues
 from .pipeline import Pipeline
 from .report import draw_report, report
-from .timeline import Timeline, backward_parts, edit, extend, interpolate, levels, loop
+from .timeline import FACTOR, Timeline, backward_parts, edit, extend, interpolate, levels, loop
 from .video import Video, check_target, frame_rate, read_video, write_video
 
 Free = Callable[..., Path]
@@ -45,6 +46,10 @@ def _run(
         raise ValueError("the prompt is empty; say what the video should show")
     settings, defaults = _settings(args), pipeline.model.defaults
     window = getattr(args, "window", None)
+    if window is not None and window != (fit := nearest(window, FACTOR, 2 * FACTOR + 1, defaults.max_frames)):
+        raise ValueError(f"--window {window}: windows have {FACTOR}n + 1 frames, from 9 on; the nearest is {fit}")
+    if then is not None and not then.strip():
+        raise ValueError("--then is empty; say what the second clip shows, or leave it out")
     if line.goes_forward and len(line.canvas) > min(window or defaults.max_frames, defaults.max_frames):
         window = window or defaults.frames
         with tqdm(total=len(line.canvas), unit="frame", delay=1) as bar:
@@ -54,7 +59,9 @@ def _run(
         _check_length(line, pipeline)
         frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **settings)
     for next_of in further:
-        frames = pipeline.make(next_of(frames), args.prompt, seed=args.seed, quiet=False, **settings)
+        line = next_of(frames)
+        _check_length(line, pipeline)
+        frames = pipeline.make(line, args.prompt, seed=args.seed, quiet=False, **settings)
     write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite)
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
 
@@ -116,7 +123,7 @@ def run_loop(args: argparse.Namespace, free: Free) -> None:
 
 def run_edit(args: argparse.Namespace, free: Free) -> None:
     out, video, pipeline = _opened(args, free)
-    mask = None if args.mask is None else read_video(args.mask).frames.mean(-1)
+    mask = None if args.mask is None else read_video(args.mask, fps=args.fps).frames.mean(-1)
     wanted = levels(video.frames, args.strength, curve=args.curve, first=args.first, last=args.last, mask=mask)
     _run(args, out, pipeline, edit(video.frames, wanted), _rate(args, pipeline, (args.video, video)))
 
@@ -130,6 +137,8 @@ def _text(path: Path) -> str:
 
 def run_long(args: argparse.Namespace, free: Free) -> None:
     out = free(args.out, args.overwrite)
+    if args.prompt and args.prompts is not None:
+        raise ValueError("a prompt and --prompts: give one of them")
     text = _text(args.prompts) if args.prompts is not None else args.prompt
     if not (0 < args.seconds < float("inf")):
         raise ValueError(f"--seconds {args.seconds}: give a length above 0")

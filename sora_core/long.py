@@ -49,13 +49,14 @@ class Cue:
 class Window:
     """Finished frames (T, H, W, 3), and how far its latents had drifted: distance of the channels' means and deviations
     from the first window that the prompt had to itself, before and after the correction, in deviations. None in that
-    window, and where prompts meet."""
+    window, where prompts meet, and where a given clip is changed."""
 
     frames: Tensor
     drift: float | None
     corrected: float | None
 
 
+CLOCK = re.compile(r"(?:(?:\d+:)?\d+:\d+(?:\.\d+)?s?|\d+(?:\.\d+)?s)(?![\w.])")
 # h:mm:ss, m:ss or a number with an s; then a space or a mark, which stands in numbers, too: `:` and `,` need a space
 TIMED = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)(s?)(?:\s*[,:]\s+|\s*[|-]\s*|\s+)(.+)")
 
@@ -64,11 +65,14 @@ def parse_cues(text: str) -> list[Cue]:
     """Cues from lines such as `0:05 a red circle bounces on a sky background`, `1:00:05 a ...` or `5s a ...`.
 
     A text without times is one cue. Raises ValueError that names the line where a time is missing, not ascending, or
-    where the first is not 0.
+    of a span, where a text is missing, or where the first is not 0.
     """
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise ValueError("the prompts are empty; write one a line, each with its time, as in `0:05 a red circle ...`")
+    for number, line in lines:
+        if CLOCK.fullmatch(line):
+            raise ValueError(f"prompts, line {number}: there is no text behind the time {line}")
     timed = [(number, TIMED.fullmatch(line)) for number, line in lines]
     timed = [(number, match if match and (match[2] or match[4]) else None) for number, match in timed]
     if len(lines) == 1 and timed[0][1] is None:
@@ -77,11 +81,17 @@ def parse_cues(text: str) -> list[Cue]:
     for (number, match), (_, line) in zip(timed, lines, strict=True):
         if match is None:
             raise ValueError(
-                f"prompts, line {number}: {line[:40]!r} has no time; begin it with one, as in `0:05` or `5s`"
+                f"prompts, line {number}: {line[:40]!r} has no time; begin it with one and a space, as in "
+                "`0:05 a star` or `5s a star`"
             )
         hours, minutes, seconds = int(match[1] or 0), int(match[2] or 0), float(match[3])
         if (match[2] and seconds >= 60) or (match[1] and minutes >= 60):
             raise ValueError(f"prompts, line {number}: {line[:40]!r} has 60 or more where the next place begins")
+        if CLOCK.match(match[5].strip()):
+            raise ValueError(
+                f"prompts, line {number}: {line[:40]!r} has two times; give the one at which it begins, it lasts until "
+                "the next line's"
+            )
         seconds += 60 * minutes + 3600 * hours
         if cues and seconds <= cues[-1].seconds:
             raise ValueError(f"prompts, line {number}: its time is not after that of the line before")
@@ -193,9 +203,9 @@ def make_long(
     so within half a latent frame. fps: for their times. window: frames the model makes at once, 4n + 1. overlap: latent
     frames that it sees again. correct: share of the drift that is taken back, 0 to 1. start: a clip (T, height, width,
     3) to go on from, which is not counted and not returned. given: latents (1, C, T', H', W') of the clip and how far
-    each place may leave them (1, 1, T', H', W'), as in `Pipeline.sample`; drift is not corrected then. A clip that
-    exists may have any sides: what the engine cannot take is padded, and cut off again. folder: keeps finished windows,
-    and goes on from them.
+    each place may leave them (1, 1, T', H', W'), as in `Pipeline.sample`; drift is corrected where all is new. A clip
+    that exists may have any sides: what the engine cannot take is padded, and cut off again. folder: keeps finished
+    windows, and goes on from them.
     Raises ValueError, before anything is made, where the settings cannot be or the folder holds another clip.
     """
     shape, begins = _plan(
@@ -229,19 +239,21 @@ def make_timeline(
     text: str,
     *,
     window: int = 17,
-    overlap: int = 2,
+    overlap: int | None = None,
+    correct: float = 0.2,
     seed: int = 0,
     on_frames: Callable[[int], None] | None = None,
 ) -> Tensor:
     """The finished clip (T, H, W, 3) of a task, window after window; see `make_long`. A window sees what is given in it
-    and what was made before it, so this is for edits and for new frames behind a clip. on_frames(count): called with
-    the number of frames that were finished."""
+    and what was made before it, so this is for edits and for new frames behind a clip. overlap: 2 where windows are
+    long enough. on_frames(count): called with the number of frames that were finished."""
     frames, height, width = line.canvas.shape[:3]
     cues, made = [Cue(0, text)], []
-    _plan(engine, cues, frames, 1, (height, width), window, overlap, 0, seed, padded=True)  # before all is encoded
+    overlap = max(1, min(2, (window - 1) // engine.time_factor - 1)) if overlap is None else overlap
+    _plan(engine, cues, frames, 1, (height, width), window, overlap, correct, seed, padded=True)  # before encoding
     for part in make_long(
-        engine, cues, frames, fps=1, width=width, height=height, window=window, overlap=overlap, seed=seed,
-        given=line.encode(engine.encode, engine.multiple),
+        engine, cues, frames, fps=1, width=width, height=height, window=window, overlap=overlap, correct=correct,
+        seed=seed, given=line.encode(engine.encode, engine.multiple),
     ):  # fmt: skip
         made.append(part.frames)
         if on_frames is not None:
@@ -249,11 +261,19 @@ def make_timeline(
     return line.restore(torch.cat(made))
 
 
-def seen_from(cues: Sequence[Cue], begin: float, end: float) -> list[Cue]:
-    """Cues of a whole clip as a part of it from `begin` to `end` (seconds) sees them: the one that is on show where it
-    begins, and those that begin in it."""
-    before = [replace(cue, seconds=0.0) for cue in cues if cue.seconds <= begin][-1:]
-    return before + [replace(cue, seconds=cue.seconds - begin) for cue in cues if begin < cue.seconds < end]
+def seen_from(cues: Sequence[Cue], begin: int, end: int, length: int, fps: float) -> list[Cue]:
+    """Cues of a clip of `length` frames as its frames begin..end see them: those before the end, told from `begin` on,
+    so that some may lie below 0. Raises ValueError where one begins behind the clip."""
+    _check_end(cues, length, fps)
+    return [replace(cue, seconds=cue.seconds - begin / fps) for cue in cues if round(cue.seconds * fps) < end]
+
+
+def _check_end(cues: Sequence[Cue], frames: int, fps: float) -> None:
+    if round(cues[-1].seconds * fps) >= frames:
+        raise ValueError(
+            f"the prompt at {cues[-1].seconds:g} s begins behind the end of the clip, which lasts {frames / fps:g} s: "
+            "make the clip longer, or leave the prompt out"
+        )
 
 
 def _plan(
@@ -279,6 +299,9 @@ def _plan(
         raise ValueError(f"window of {window} frames of {width}x{height}: {error}") from None
     if frames < 1:
         raise ValueError(f"{frames} frames: a clip has at least 1")
+    if shape[0] < 3:
+        least = 2 * engine.time_factor + 1
+        raise ValueError(f"window of {window} frames: what is seen and what is new takes {least} at least")
     if not 1 <= overlap <= shape[0] - 2:
         raise ValueError(f"overlap {overlap}: windows of {window} frames can share 1 to {shape[0] - 2} latent frames")
     if not 0 <= correct <= 1:
@@ -287,13 +310,8 @@ def _plan(
         raise ValueError(f"seed {seed}: seeds run from 0 to 2**63 - 1")
     if any(not cue.text.strip() for cue in cues):
         raise ValueError("a prompt is empty; say what the video should show")
-    begins = _begins(cues, fps, engine.time_factor)
-    if begins[-1] >= frames:
-        raise ValueError(
-            f"the prompt at {cues[-1].seconds:g} s begins behind the end of the clip, which lasts {frames / fps:g} s: "
-            "make the clip longer, or leave the prompt out"
-        )
-    return shape, begins
+    _check_end(cues, frames, fps)
+    return shape, _begins(cues, fps, engine.time_factor)
 
 
 def _begins(cues: Sequence[Cue], fps: float, factor: int) -> list[int]:
@@ -357,13 +375,24 @@ class _Tasks:
         shown = shown[:1] * self.seen + shown
         return [(text, torch.tensor([float(one == text) for one in shown])) for text in dict.fromkeys(shown)]
 
+    def _given_here(self) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Latents and strengths that are given where the next window lies."""
+        if self.given is None:
+            return None, None
+        begin = 0 if not self.made else (self.made - 1) // self.engine.time_factor + 1
+        at = torch.arange(begin - self.seen, begin - self.seen + self.shape[0])
+        known, strength = (part[:, :, at.clamp(0, part.shape[2] - 1)].clone() for part in self.given)
+        return known, strength
+
+    @property
+    def from_noise(self) -> bool:
+        """Whether all that the next window adds is made from noise."""
+        strength = self._given_here()[1]
+        return strength is None or bool((self.new_of(strength) == 1).all())
+
     def next(self) -> Task:
         task = Task(self.shape, (self.seed + self.number) % 2**63, self.texts())
-        known = strength = None
-        if self.given is not None:
-            begin = 0 if not self.made else (self.made - 1) // self.engine.time_factor + 1
-            at = torch.arange(begin - self.seen, begin - self.seen + self.shape[0])
-            known, strength = (part[:, :, at.clamp(0, part.shape[2] - 1)].clone() for part in self.given)
+        known, strength = self._given_here()
         if not self.has_past:
             return replace(task, known=known, strength=strength)
         first = self.engine.encode(self._frames[:1])
@@ -398,7 +427,7 @@ def _windows(engine: Engine, tasks: _Tasks, frames: int, correct: float, store: 
     shown = 0
     while shown < frames:
         text, *further = (text for text, _ in tasks.texts())
-        alone = not further and tasks.given is None
+        alone = not further and tasks.from_noise
         made = store.load(tasks.number) if store is not None else None
         if made is None:
             made = _Made(tasks.new_of(engine.sample(tasks.next())))

@@ -69,11 +69,12 @@ class Pipeline:
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (T, H, W, 3) in 0..1 to latents (1, z, T', H', W')."""
-        return self.model.vae.encode(frames_to_video(frames))
+        return self.model.vae.encode(rearrange(frames, "t h w c -> 1 c t h w"), from_zero=True)
 
     def decode(self, latents: Tensor, on_frames: Callable[[int, int], None] | None = None) -> Tensor:
         """Latents (1, z, T', H', W') to frames (T, H, W, 3) in 0..1."""
-        return video_to_frames(self.model.vae.decode(latents, on_frames=on_frames))
+        frames = rearrange(self.model.vae.decode(latents, on_frames=on_frames), "1 c t h w -> t h w c")
+        return frames.add_(1).div_(2)
 
     @torch.no_grad()
     def sample(

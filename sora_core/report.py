@@ -117,7 +117,7 @@ def report(
     first. source: frames (S, H, W, 3) that frames[source_at : source_at + S] are compared with. Raises ValueError for a
     clip of fewer than 2 frames, wrong shapes or values, a seam outside 1..T-1, and a source that does not fit.
     """
-    _check("frames", frames, 2)
+    _check("the clip", frames, 2)
     total, height, width = frames.shape[:3]
     for k in seams:
         if not 1 <= k < total:
@@ -145,7 +145,7 @@ def _check(name: str, frames: Tensor, least: int) -> None:
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape[1:]:
         raise ValueError(f"{name} of shape {tuple(frames.shape)}: give a clip of shape (T, H, W, 3)")
     if len(frames) < least:
-        raise ValueError(f"{name}: a clip of {len(frames)} frames; give at least {least}")
+        raise ValueError(f"{name} has {len(frames)} frame{'s' * (len(frames) != 1)}: give at least {least}")
     if not frames.is_floating_point():
         raise ValueError(f"{name} of type {frames.dtype}: give floating-point values in 0..1; divide bytes by 255")
     low, high = (bound.item() for bound in torch.aminmax(frames))
@@ -173,7 +173,7 @@ def _is_still(a: Tensor, b: Tensor) -> bool:
 
 
 def _compare(frames: Tensor, source: Tensor, at: int) -> Kept:
-    _check("source", source, 1)
+    _check("the source", source, 1)
     total, count = len(frames), len(source)
     if source.shape[1:] != frames.shape[1:]:
         raise ValueError(

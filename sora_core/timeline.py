@@ -83,9 +83,12 @@ class Timeline:
             known[:, :, first : first + latents.shape[2]] = latents
         if known is None:
             raise ValueError("nothing is given on this timeline: pin an image, or sample without one")
-        padded = pad_sides(self.strength.expand(*self.canvas.shape[:3])[..., None], multiple)[..., 0]
-        strength = mask_to_latents(padded, tuple(known.shape[2:]), FACTOR).clamp(least, most)
-        cell = multiple * known.shape[3] // padded.shape[1]  # latents per patch: a patch is kept as a whole or not
+        pixels = self.strength
+        if pixels.shape[1:] != (1, 1):
+            pixels = pad_sides(pixels.expand(*self.canvas.shape[:3])[..., None], multiple)[..., 0]
+        strength = mask_to_latents(pixels, tuple(known.shape[2:]), FACTOR).clamp(least, most)
+        rows = -(-self.canvas.shape[1] // multiple)
+        cell = known.shape[3] // rows  # latents per patch: a patch is kept as a whole or not
         grid = Grid.of(tuple(known.shape[2:]), (1, cell, cell))
         return known, tokens_to_map(map_to_tokens(strength[None, None], grid), grid)
 
@@ -105,16 +108,24 @@ class Timeline:
                 f"frames of shape {tuple(made.shape)}: this timeline has {len(self.canvas)} of {width}x{height}; "
                 "decode the latents that it was sampled to"
             )
-        made = made[:, :height, :width].to(self.canvas)
-        keep = self.keep.expand(*self.canvas.shape[:3])
-        frames = torch.where(keep[..., None], self.canvas, self._faded(made, keep))
-        parts = [self.before, frames[slice(*self.show)], self.after]
-        return torch.cat([part.to(frames) for part in parts if part is not None])
+        made, shifts, first = made[:, :height, :width], self._shifts(made[:, :height, :width]), self.show[0]
+        lead, tail = (0 if part is None else len(part) for part in (self.before, self.after))
+        out = self.canvas.new_empty(lead + self.show[1] - first + tail, height, width, 3)  # the one copy of it all
+        if self.before is not None:
+            out[:lead] = self.before
+        if self.after is not None:
+            out[len(out) - tail :] = self.after
+        for t in range(*self.show):
+            frame = made[t].to(self.canvas)
+            if t in shifts:
+                frame = (frame + shifts[t]).clamp(0, 1)
+            out[lead + t - first] = torch.where(self.keep[t][..., None], self.canvas[t], frame)
+        return out
 
-    def _faded(self, made: Tensor, keep: Tensor) -> Tensor:
-        """Made frames whose slow colours move from those of the given neighbour to their own within a few frames.
-        Fine detail is not carried over: it would stand still where things move."""
-        whole = keep.flatten(1).all(1)
+    def _shifts(self, made: Tensor) -> dict[int, Tensor]:
+        """What is added to made frames beside given ones, so that their slow colours move from those of the neighbour
+        to their own within a few frames. Fine detail is not carried over: it would stand still where things move."""
+        whole = self.keep.flatten(1).all(1)
         level = self.strength.flatten(1).amax(1)
         level = torch.cat([level[:1], level[1:].unflatten(0, (-1, FACTOR)).amax(1).repeat_interleave(FACTOR)])
         shifts: dict[int, list[tuple[float, Tensor]]] = {}  # of a frame, with their shares
@@ -122,16 +133,16 @@ class Timeline:
             for edge in [t for t in range(len(made)) if whole[t] and 0 <= t + step < len(made) and not whole[t + step]]:
                 if level[edge] > SOFT:
                     continue  # its latent was made, too: what it differs in is no colour
-                shift = _slow(self.canvas[edge] - made[edge])
+                shift = _slow(self.canvas[edge] - made[edge].to(self.canvas))
                 for i in range(FADE):
                     t = edge + step * (i + 1)
                     if not 0 <= t < len(made) or whole[t]:
                         break
                     shifts.setdefault(t, []).append((1 - (i + 1) / (FADE + 1), shift))
-        out = made.clone() if shifts else made
+        out = {}
         for t, given in shifts.items():
             total = max(1.0, sum(share for share, _ in given))  # between two neighbours that are near, their mean
-            out[t] = (out[t] + sum(share / total * shift for share, shift in given)).clamp(0, 1)
+            out[t] = torch.stack([share / total * shift for share, shift in given]).sum(0)
         return out
 
     def pin(self, image: Tensor, frame: int) -> Timeline:
@@ -175,7 +186,7 @@ def empty(frames: int, height: int, width: int) -> Timeline:
 def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9) -> Timeline:
     """A clip (T, H, W, 3) with new frames before it, after it, or both. overlap: frames the model sees of it; all of
     them where it goes on at both ends, so a long clip is better extended at one end after the other."""
-    _check_clip("frames", frames, 1)
+    _check_clip("the clip", frames, 1)
     if min(before, after) < 0 or before + after == 0:
         raise ValueError(f"extend by {before} before and {after} after: at least one has to be above 0, none below")
     _check_overlap(overlap)
@@ -192,8 +203,8 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9)
 
 def backward_parts(before: int, length: int, overlap: int, most: int) -> list[int]:
     """New frames of one `extend` backward after another that make `before` in all, each at once with at most `most`
-    frames, of a clip of some length."""
-    room = most - max(FACTOR, min(overlap, length) // FACTOR * FACTOR)
+    frames, of a clip of some length, which grows on the way."""
+    room = most - max(FACTOR, min(overlap, length + before) // FACTOR * FACTOR)
     if room < 1:
         raise ValueError(f"overlap {overlap}: of {most} frames at once none is left to be made; choose less")
     size = _whole_below(room)
@@ -203,8 +214,8 @@ def backward_parts(before: int, length: int, overlap: int, most: int) -> list[in
 def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 5, soften: int = 0) -> Timeline:
     """Clip a, `count` new frames, clip b: (T, H, W, 3) of one size. soften: frames of each that may change as well, the
     more the nearer they are to the new ones."""
-    _check_clip("a", a, 1)
-    _check_clip("b", b, 1)
+    _check_clip("clip a", a, 1)
+    _check_clip("clip b", b, 1)
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(
             f"clip a is {a.shape[2]}x{a.shape[1]} and clip b {b.shape[2]}x{b.shape[1]}: resize one of them first"
@@ -227,7 +238,7 @@ def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 5, soften: i
 
 def loop(frames: Tensor, count: int, *, overlap: int = 5) -> Timeline:
     """A clip (T, H, W, 3) and `count` new frames that lead from its end to its beginning."""
-    _check_clip("frames", frames, 2)
+    _check_clip("the clip", frames, 2)
     return replace(_gap(frames, frames, count, overlap), before=frames)
 
 
@@ -235,7 +246,7 @@ def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
     """A clip (T, H, W, 3) to be changed in place (SDEdit, arXiv 2108.01073). strength: one number, a curve (T,) over
     frames, or a map (T or 1, H, W) of pixels; where it is 0 the clip stays bit for bit. Of the frames before and behind
     all that may change the model sees a few; what may change begins with a latent of its own."""
-    _check_clip("frames", frames, 1)
+    _check_clip("the clip", frames, 1)
     count = len(frames)
     wanted = torch.as_tensor(strength, dtype=torch.float32)
     if wanted.ndim == 1 and len(wanted) == count:
@@ -371,9 +382,9 @@ def _slow(difference: Tensor) -> Tensor:
 
 def _check_clip(name: str, frames: Tensor, least: int) -> None:
     if frames.ndim != 4 or frames.shape[-1] != 3:
-        raise ValueError(f"{name} of shape {tuple(frames.shape)}: a clip has (T, H, W, 3)")
+        raise ValueError(f"{name} has shape {tuple(frames.shape)}: clips have (T, H, W, 3)")
     if len(frames) < least:
-        raise ValueError(f"{name}: a clip of {len(frames)} frames; this takes at least {least}")
+        raise ValueError(f"{name} has {len(frames)} frame{'s' * (len(frames) != 1)}: this takes at least {least}")
 
 
 def _check_overlap(overlap: int) -> None:

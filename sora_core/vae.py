@@ -76,6 +76,10 @@ class VAE(nn.Module):
         """On the device and in the precision of the weights."""
         return x.to(self.quant.weight)
 
+    def _piece(self, video: Tensor, from_zero: bool) -> Tensor:
+        """A piece of a clip as the encoder takes it."""
+        return self._near(video) * 2 - 1 if from_zero else self._near(video)
+
     @staticmethod
     def _statistic(values: tuple[float, ...], like: Tensor) -> Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1, 1)
@@ -99,23 +103,25 @@ class VAE(nn.Module):
         chunk: int = 4,
         tile: int | None = None,
         on_frames: OnFrames | None = None,
+        from_zero: bool = False,
     ) -> Tensor:
         """Clip (B, 3, T, H, W) in -1..1 to normalised latents (B, z, T', H', W').
 
-        The clip stays on its device; pieces of it go to where the weights are. chunk: latent frames encoded at a time.
-        tile: side, in pixels, of the square tiles a larger frame is cut into, for all but the innermost layers, which
-        see whole frames. on_frames(done, total): called after each piece, of every tile anew.
+        from_zero: the clip lies in 0..1, as frames of files do, and is brought to -1..1 piece by piece. The clip stays
+        on its device; pieces of it go to where the weights are. chunk: latent frames encoded at a time. tile: side, in
+        pixels, of the square tiles a larger frame is cut into, for all but the innermost layers, which see whole
+        frames. on_frames(done, total): called after each piece, of every tile anew.
         """
         if video.ndim != 5 or video.shape[1] != 3:
             raise ValueError(f"video of shape {tuple(video.shape)}: the VAE encodes (B, 3, T, H, W)")
         shape = self.latent_shape(*video.shape[2:])
         if tile is not None and max(video.shape[3:]) > tile:
-            return self._encode_tiles(video, shape, tile, chunk, on_frames)
+            return self._encode_tiles(video, shape, tile, chunk, on_frames, from_zero)
         out = video.new_empty(video.shape[0], self.config.z_dim, *shape)
         stream: Stream = {}
         for begin, end in _pieces(shape[0], chunk):
             frames = self._frames(begin, end)
-            out[:, :, begin:end] = self.moments(self._near(video[:, :, frames]), stream)[0]
+            out[:, :, begin:end] = self.moments(self._piece(video[:, :, frames], from_zero), stream)[0]
             if on_frames is not None:
                 on_frames(frames.stop, video.shape[2])
         return self.normalise(out)
@@ -126,7 +132,13 @@ class VAE(nn.Module):
         return slice(max(0, begin * k - k + 1), end * k - k + 1)
 
     def _encode_tiles(
-        self, video: Tensor, shape: tuple[int, int, int], tile: int, chunk: int, on_frames: OnFrames | None
+        self,
+        video: Tensor,
+        shape: tuple[int, int, int],
+        tile: int,
+        chunk: int,
+        on_frames: OnFrames | None,
+        from_zero: bool,
     ) -> Tensor:
         width, factor = self.config.widths[-1], self.config.space_factor
 
@@ -135,7 +147,8 @@ class VAE(nn.Module):
             stream: Stream = {}
             for begin, end in _pieces(shape[0], chunk):
                 frames = self._frames(begin, end)
-                out[:, :, begin:end] = self.encoder.down(self._fold(self._near(part[:, :, frames])), stream)
+                piece = self._piece(part[:, :, frames], from_zero)
+                out[:, :, begin:end] = self.encoder.down(self._fold(piece), stream)
                 if on_frames is not None:
                     on_frames(frames.stop, video.shape[2])
             return out

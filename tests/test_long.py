@@ -171,9 +171,33 @@ def test_cues_are_read() -> None:
 
 def test_a_part_of_a_clip_sees_the_cues_that_are_on_show_in_it() -> None:
     cues = [Cue(0, "a"), Cue(2, "b"), Cue(5, "c"), Cue(9, "d")]
-    assert seen_from(cues, 0, 10) == cues
-    assert seen_from(cues, 3, 8) == [Cue(0, "b"), Cue(2, "c")]
-    assert seen_from(cues, 5, 9) == [Cue(0, "c")]
+    assert seen_from(cues, 0, 10, 10, fps=1) == cues
+    assert seen_from(cues, 3, 8, 10, fps=1) == [Cue(-3, "a"), Cue(-1, "b"), Cue(2, "c")]
+    assert seen_from(cues, 10, 18, 20, fps=2) == [Cue(-5, "a"), Cue(-3, "b"), Cue(0, "c")]
+    with pytest.raises(ValueError, match="the prompt at 9 s begins behind the end of the clip, which lasts 8 s"):
+        seen_from(cues, 0, 8, 8, fps=1)
+
+
+def test_a_text_may_begin_just_before_what_is_new(pipeline: Pipeline) -> None:
+    """Times lie on the finished clip, whose first part is not on the canvas: the texts need not be far apart there."""
+    line = extend(torch.rand(24, 64, 64, 3), after=12, overlap=1)
+    begin = len(line.before) - line.show[0]
+    cues = seen_from([Cue(0, "a red circle"), Cue(2, "a blue square")], begin, begin + len(line.canvas), 36, fps=12)
+    engine = Watching(pipeline, steps=1)
+    given = line.encode(pipeline.encode)
+    list(make_long(engine, cues, len(line.canvas), fps=12, width=64, height=64, window=9, overlap=1, given=given))
+    texts = [text for task in engine.tasks for text, share in task.texts if share[1:].any()]
+    assert set(texts) == {"a blue square"}
+
+
+def test_what_is_new_behind_a_given_clip_is_corrected_and_edits_are_not(pipeline: Pipeline) -> None:
+    clip = torch.rand(9, 64, 64, 3)
+    for line, corrected in ((extend(clip, after=40), True), (edit(clip.repeat(5, 1, 1, 1), 0.7), False)):
+        engine = PipelineEngine(pipeline, steps=1)
+        windows = list(make_long(
+            engine, CIRCLE, len(line.canvas), fps=12, width=64, height=64, given=line.encode(pipeline.encode)
+        ))  # fmt: skip
+        assert any(window.drift is not None for window in windows) == corrected
 
 
 def test_settings_that_fail_claim_no_folder_and_encode_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -200,6 +224,11 @@ def test_settings_that_fail_claim_no_folder_and_encode_nothing(pipeline: Pipelin
     [
         ("  \n", "the prompts are empty"),
         ("0:00 a red circle\na blue square", "line 2: 'a blue square' has no time"),
+        ("0:00 a red circle\n0:05a star", "line 2: '0:05a star' has no time; begin it with one and a space"),
+        ("0:00-0:05 a red circle", "line 1: '0:00-0:05 a red circle' has two times"),
+        ("0s - 5s a red circle\n5s - 9s a star", "line 1.* has two times; give the one at which it begins"),
+        ("0:05", "line 1: there is no text behind the time 0:05"),
+        ("0:00 a red circle\n5s", "line 2: there is no text behind the time 5s"),
         ("0:00 a\n0:05 b\n0:05 c", "line 3: its time is not after"),
         ("0:01 a red circle", "line 1: the first prompt has to begin at 0:00"),
     ],
@@ -225,7 +254,7 @@ def test_settings_that_cannot_be_say_why(pipeline: Pipeline, settings: dict[str,
 
 def test_cues_that_would_not_be_seen_are_refused(pipeline: Pipeline) -> None:
     with pytest.raises(ValueError, match=r"prompts at 5 s and 5.25 s: move them apart, to 4 frames at least \(0.33 s"):
-        long(pipeline, [*CIRCLE, Cue(5, "a"), Cue(5.25, "b")], 40, fps=12)
+        long(pipeline, [*CIRCLE, Cue(5, "a"), Cue(5.25, "b")], 100, fps=12)
 
 
 def test_a_clip_that_is_given_is_seen_and_not_returned(tiny: Model) -> None:

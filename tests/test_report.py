@@ -210,11 +210,11 @@ def test_the_picture_grows_with_what_there_is_to_say() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda c: report(c[:1]), "frames: a clip of 1 frames; give at least 2"),
-        (lambda c: report(c[0]), r"frames of shape \(96, 96, 3\): give a clip of shape \(T, H, W, 3\)"),
-        (lambda c: report(c[..., :2]), r"frames of shape \(17, 96, 96, 2\)"),
-        (lambda c: report((c * 255).byte()), "frames of type torch.uint8: .* divide bytes by 255"),
-        (lambda c: report(c * 255), "frames from .* to .*: values have to lie in 0..1"),
+        (lambda c: report(c[:1]), "the clip has 1 frame: give at least 2"),
+        (lambda c: report(c[0]), r"the clip of shape \(96, 96, 3\): give a clip of shape \(T, H, W, 3\)"),
+        (lambda c: report(c[..., :2]), r"the clip of shape \(17, 96, 96, 2\)"),
+        (lambda c: report((c * 255).byte()), "the clip of type torch.uint8: .* divide bytes by 255"),
+        (lambda c: report(c * 255), "the clip from .* to .*: values have to lie in 0..1"),
         (lambda c: report(c * torch.nan), "values have to lie in 0..1"),
         (lambda c: report(c, seams=[3, 0]), "seam 0 of a clip of 17 frames: choose from 1 to 16"),
         (lambda c: report(c, seams=[17]), "seam 17 of a clip of 17 frames: choose from 1 to 16"),
@@ -222,7 +222,7 @@ def test_the_picture_grows_with_what_there_is_to_say() -> None:
         (lambda c: report(c, source=c[:5], source_at=13), "source of 5 frames at frame 13 .* from 0 to 12"),
         (lambda c: report(c, source=c[:5], source_at=-1), "source of 5 frames at frame -1 .* from 0 to 12"),
         (lambda c: report(c[:4], source=c), "source of 17 frames .* a clip of 4: give at most 4"),
-        (lambda c: report(c, source=c[:0]), "source: a clip of 0 frames; give at least 1"),
+        (lambda c: report(c, source=c[:0]), "the source has 0 frames: give at least 1"),
     ],
 )
 def test_what_cannot_be_measured_says_why(call: Callable[[Tensor], Report], message: str) -> None:

@@ -137,6 +137,19 @@ def test_edits_keep_what_has_strength_zero() -> None:
             assert not torch.equal(out[-1], source[-1])
 
 
+def test_a_mask_a_frame_says_for_each_frame_where_it_may_change() -> None:
+    source, mask = clip(9), torch.zeros(9, 24, 40)
+    for t in range(9):
+        mask[t, :, 4 * t : 4 * t + 4] = t / 8
+    line = edit(source, levels(source, 1.0, mask=mask))
+    laws(line)
+    out = line.restore(made(line))
+    assert torch.equal(out[mask == 0], source[mask == 0]) and bool((out[mask > 0] == 0.5).all())
+    for wrong in (mask[:4], mask[:, None]):
+        with pytest.raises(ValueError, match=r"mask of shape .*: give one \(1, H, W\), or one a frame \(9, H, W\)"):
+            levels(source, 1.0, mask=wrong)
+
+
 def test_a_short_edit_of_a_long_clip_stays_short() -> None:
     source = clip(200)
     line = edit(source, levels(source, 0.5, first=60, last=63))
@@ -266,11 +279,11 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: extend(clip(5)), "at least one has to be above 0"),
         (lambda: extend(clip(5), after=-3), "at least one has to be above 0"),
         (lambda: extend(clip(5), after=3, overlap=0), "overlap 0"),
-        (lambda: extend(torch.rand(5, 8, 8), after=3), "a clip has \\(T, H, W, 3\\)"),
+        (lambda: extend(torch.rand(5, 8, 8), after=3), "clips have \\(T, H, W, 3\\)"),
         (lambda: interpolate(clip(5), clip(5, 24, 24), 4), "clip a is 40x24 and clip b 24x24"),
         (lambda: interpolate(clip(5), clip(5), 0), "0 new frames"),
         (lambda: interpolate(clip(5), clip(9), 4, soften=1), "from 0 to 0, so that four frames of each stay"),
-        (lambda: loop(clip(1), 4), "frames: a clip of 1 frames; this takes at least 2"),
+        (lambda: loop(clip(1), 4), "the clip has 1 frame: this takes at least 2"),
         (lambda: edit(clip(5), 1.5), "from 0 to 1"),
         (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),
         (lambda: edit(clip(5), torch.ones(5, 8, 8)), "a map"),

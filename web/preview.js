@@ -1,9 +1,10 @@
-// Shows every frame of a clip in the making, moving, on the sampler that makes it.
+// Shows every frame of a clip in the making, moving, on the node that makes it.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const WIDGET = "sora_preview";
 const HEIGHT = 160; // pixels
+const MAKERS = ["SoraSampler", "SoraLongVideo"];
 
 /** The node with this id; ids inside subgraphs read "12:5". */
 function findNode(id) {
@@ -38,7 +39,7 @@ app.registerExtension({
   setup() {
     api.addEventListener("sora.preview", ({ detail }) => {
       const node = findNode(detail.node);
-      if (node?.comfyClass === "SoraSampler") pictureOf(node).src = detail.image;
+      if (MAKERS.includes(node?.comfyClass)) pictureOf(node).src = detail.image;
     });
   },
 });

@@ -14,11 +14,12 @@ from comfy_api.latest import ComfyExtension, io, ui
 from ...sora_core.checkpoint import Model
 from ...sora_core.layouts import load_vae
 from .folders import (
+    accepts,
+    check_draft_name,
     checkpoint_names,
     checkpoint_path,
     draft_names,
     draft_path,
-    is_there,
     keeping_folder,
     new_draft,
     stamp,
@@ -31,10 +32,10 @@ from .text import encode_text, native_clip
 from .vae import decode, decoder, encode, latent_layout, native_vae
 
 __all__ = [
-    "ComfyExtension", "checkpoint_names", "checkpoint_path", "decode", "decoder", "draft_names", "draft_path", "encode",
-    "encode_text", "identity", "interrupted", "io", "is_there", "join_experts", "keeping_folder", "latent_channels",
-    "latent_layout", "new_draft", "public_model", "public_vae", "sample", "stamp", "to_host", "ui", "weight_names",
-    "weight_path",
+    "ComfyExtension", "accepts", "check_draft_name", "checkpoint_names", "checkpoint_path", "decode", "decoder",
+    "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io", "join_experts",
+    "keeping_folder", "latent_channels", "latent_layout", "new_draft", "public_model", "public_vae", "sample",
+    "stamp", "to_host", "ui", "weight_names", "weight_path",
 ]  # fmt: skip
 
 

@@ -38,12 +38,14 @@ def checkpoint_path(name: str) -> Path:
     return Path(path)
 
 
-def is_there(find: Callable[[str], Path], name: str | None) -> bool | str:
-    """For a node's `validate_inputs`: True, or why a file is not found; a linked name is not known yet: None."""
+def accepts(check: Callable[[str], object], value: str | None) -> bool | str:
+    """For a node's `validate_inputs`: True, or what `check` raises of a value; a linked one is not known yet: None."""
     try:
-        return name is None or bool(find(name))
-    except FileNotFoundError as error:
+        if value is not None:
+            check(value)
+    except (FileNotFoundError, ValueError) as error:
         return str(error)
+    return True
 
 
 def stamp(path: Path) -> str:
@@ -65,10 +67,15 @@ def weight_path(folder: str, name: str) -> Path:
     return Path(path)
 
 
-def new_draft(name: str) -> Path:
-    """A file in the host's output that does not exist yet. Raises ValueError where the name would leave its folder."""
+def check_draft_name(name: str) -> None:
+    """Raises ValueError where a name would leave the folder of drafts."""
     if Path(name).name != name or not name.strip(". "):
         raise ValueError(f"name {name!r}: give a plain name, without folders")
+
+
+def new_draft(name: str) -> Path:
+    """A file in the host's output that does not exist yet. Raises ValueError where the name would leave its folder."""
+    check_draft_name(name)
     folder, begin, number, _, _ = folder_paths.get_save_image_path(
         f"drafts/{name}", folder_paths.get_output_directory()
     )

@@ -58,7 +58,7 @@ def sample(
     progress along, from which another call goes on. Raises ValueError that names what does not fit before the first
     step.
     """
-    run = {"seed": seed, "steps": steps, "solver": solver} | ({"passes": passes} if passes else {})
+    run = {"seed": seed, "steps": steps, "solver": solver, "resample": passes}
     halted = latent.get(PROGRESS)
     if halted is not None and halted["run"] != run:
         wanted = ", ".join(f"{key} {value}" for key, value in halted["run"].items())

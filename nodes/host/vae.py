@@ -69,9 +69,11 @@ def encode(vae: comfy.sd.VAE, frames: Tensor) -> Tensor:
         return latents if latents.ndim == 5 else latents.movedim(0, 1)[None]
     network.latent_shape(*frames.shape[:3])
     progress = comfy.utils.ProgressBar(frames.shape[0])
-    video = frames.movedim(-1, 0)[None] * 2 - 1
+    video = frames.movedim(-1, 0)[None]
     _load_vae(vae, vae.memory_used_encode(video.shape, vae.vae_dtype))
-    return _or_in_tiles(lambda tile: network.encode(video, tile=tile, on_frames=progress.update_absolute)).float()
+    return _or_in_tiles(
+        lambda tile: network.encode(video, tile=tile, on_frames=progress.update_absolute, from_zero=True)
+    ).float()
 
 
 def decode(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:

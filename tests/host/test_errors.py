@@ -44,6 +44,43 @@ def test_what_cannot_be_is_refused_before_it_is_queued(
     assert words in json.dumps(answer["node_errors"][target]["errors"])
 
 
+@pytest.mark.parametrize(
+    ("name", "node", "values", "words"),
+    [
+        ("extend", "SoraLoadModel", {"checkpoint": "../../../sd.safetensors"}, "sd.safetensors"),
+        ("extend", "SoraClipReport", {"seams": "17, x"}, "is no list of frames; write them as in 17, 25"),
+        ("long_video", "SoraLongVideo", {"prompts": "0:00-0:05 a star"}, "has two times"),
+        ("save", "SoraSaveDraft", {"name": "../../elsewhere"}, "give a plain name, without folders"),
+        ("load", "SoraLoadDraft", {"draft": "../../secret.safetensors"}, "secret.safetensors"),
+    ],
+)
+def test_names_and_texts_are_refused_before_anything_is_made(
+    server: Any, api: Any, name: str, node: str, values: dict[str, Any], words: str
+) -> None:
+    prompt = api("extend" if name in ("save", "load") else name)
+    if name == "save":
+        prompt[node] = {"class_type": node, "inputs": {"latent": [by_class(prompt, "SoraSampler")[0], 0]}}
+    elif name == "load":
+        prompt[node] = {"class_type": node, "inputs": {}}
+        prompt[by_class(prompt, "SoraVAEDecode")[0]]["inputs"]["latent"] = [node, 0]
+    for sampler in by_class(prompt, "SoraSampler"):
+        prompt[sampler]["inputs"]["steps"] = 1  # an output that is in order runs all the same
+    target = by_class(prompt, node)[0]
+    prompt[target]["inputs"] |= values
+    _, answer = server.post("/prompt", {"prompt": prompt, "client_id": server.client})
+    assert words in json.dumps(answer["node_errors"][target]["errors"])
+
+
+def test_a_loop_of_one_frame_is_named(server: Any, api: Any) -> None:
+    prompt = api("loop")
+    task, clip = by_class(prompt, "SoraLoop")[0], by_class(prompt, "SoraWorldClip")[0]
+    prompt[clip]["inputs"]["frames"] = 1
+    outcome = server.run(prompt)
+    assert outcome.error is not None and outcome.error["node_id"] == task
+    assert "the clip has 1 frame: this takes at least 2" in outcome.error["exception_message"]
+    assert_it_still_works(server, api)
+
+
 def test_a_foreign_checkpoint_is_named(server: Any, api: Any) -> None:
     folder = server.base / "models" / "sora"
     save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, folder / "sd.safetensors")
