@@ -140,7 +140,7 @@ def test_edits_keep_what_has_strength_zero() -> None:
 def test_a_mask_a_frame_says_for_each_frame_where_it_may_change() -> None:
     source, mask = clip(9), torch.zeros(9, 24, 40)
     for t in range(9):
-        mask[t, :, 4 * t : 4 * t + 4] = t / 8
+        mask[t, :, 4 * t : 4 * t + 4] = (t + 1) / 9
     line = edit(source, levels(source, 1.0, mask=mask))
     laws(line)
     out = line.restore(made(line))
