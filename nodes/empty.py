@@ -11,7 +11,7 @@ from .host import io
 LAYOUT = 16, 4, 8  # channels, frames and pixels per latent: sora-mini and Wan 2.1
 PATCH = 2  # latents per token along a side
 MOST_SIDE, MOST_FRAMES = 8192, 16381
-SIDE = "Pixels, a multiple of 16. sora-mini was made for 192 and runs from 64 to 256."
+SIDE = "Pixels, a multiple of 16. sora-mini was made for 128 and runs from 64 to 256."
 
 
 def size_fits(
@@ -29,7 +29,7 @@ def size_fits(
 class SoraEmptyVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 192, "min": 16, "max": MOST_SIDE, "step": 16}
+        side = {"default": 128, "min": 16, "max": MOST_SIDE, "step": 16}
         return io.Schema(
             node_id="SoraEmptyVideo",
             display_name="Sora Empty Video",

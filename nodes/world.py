@@ -15,7 +15,7 @@ MOST_SIDE, MOST_FRAMES = 1024, 1025
 class SoraWorldClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 192, "min": 16, "max": MOST_SIDE, "step": 16}
+        side = {"default": 128, "min": 16, "max": MOST_SIDE, "step": 16}
         return io.Schema(
             node_id="SoraWorldClip",
             display_name="Sora World Clip",

@@ -165,8 +165,8 @@ def check_size(
 class SamplingDefaults(_Config):
     """What a checkpoint was trained to make, and how it is best sampled."""
 
-    width: int = 192  # pixels
-    height: int = 192
+    width: int = 128  # pixels
+    height: int = 128
     frames: int = 17
     fps: int = 12
     steps: int = 20

@@ -33,7 +33,7 @@ def text_to_video() -> Workflow:
     model = w.add("SoraLoadModel", checkpoint=BUNDLED)
     positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text=PROMPT)
     negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
-    empty = w.add("SoraEmptyVideo", "Canvas", width=192, height=192, frames=17, batch_size=1)
+    empty = w.add("SoraEmptyVideo", "Canvas", width=128, height=128, frames=17, batch_size=1)
     sampler = _sampler(w, model, positive, negative, empty["LATENT"])
     frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
     _save_video(w, frames["IMAGE"], "sora/text_to_video", (model,), (positive, negative, empty), (sampler,), (frames,))
@@ -50,7 +50,7 @@ def text_to_image() -> Workflow:
         "SoraTextEncode", "Prompt", clip=model["CLIP"], text="a green triangle stays still on a sand background"
     )
     negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
-    empty = w.add("SoraEmptyVideo", "Canvas of one frame", width=192, height=192, frames=1, batch_size=1)
+    empty = w.add("SoraEmptyVideo", "Canvas of one frame", width=128, height=128, frames=1, batch_size=1)
     sampler = _sampler(w, model, positive, negative, empty["LATENT"])
     image = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
     save = w.add("SaveImage", images=image["IMAGE"], filename_prefix="sora/text_to_image")
@@ -61,7 +61,7 @@ def text_to_image() -> Workflow:
 def vae_roundtrip() -> Workflow:
     w = Workflow(
         "vae_roundtrip",
-        "# Through the VAE and back\n\nThe causal 3D VAE alone: 17 frames of 192 x 192 become 5 x 24 x 24 latents of "
+        "# Through the VAE and back\n\nThe causal 3D VAE alone: 17 frames of 128 x 128 become 5 x 16 x 16 latents of "
         "16 channels, 1/41 of the numbers, and come back.\n\nBoth clips are saved: compare them. Put your own clip in "
         "with *Load Video* and *Get Video Components* (4n + 1 frames, sides in multiples of 16).",
     )
@@ -124,7 +124,7 @@ def stock_sampler() -> Workflow:
     model = w.add("SoraLoadModel", checkpoint=BUNDLED)
     positive = w.add("CLIPTextEncode", "Prompt", clip=model["CLIP"], text="a blue square moves up on a sand background")
     negative = w.add("CLIPTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
-    empty = w.add("SoraEmptyVideo", "Canvas", width=192, height=192, frames=17, batch_size=1)
+    empty = w.add("SoraEmptyVideo", "Canvas", width=128, height=128, frames=17, batch_size=1)
     sampler = w.add(
         "KSampler", model=model["MODEL"], positive=positive["CONDITIONING"], negative=negative["CONDITIONING"],
         latent_image=empty["LATENT"], seed=0, steps=30, cfg=4.0, sampler_name="euler", scheduler="simple", denoise=1.0,
@@ -211,7 +211,7 @@ def keyframes() -> Workflow:
     model, vae = _loader(w)
     one = w.add("ImageFromBatch", "First image", image=clip["IMAGE"], batch_index=0, length=1)
     other = w.add("ImageFromBatch", "Last image", image=clip["IMAGE"], batch_index=16, length=1)
-    empty = w.add("SoraEmptyVideo", "Canvas", width=192, height=192, frames=17, batch_size=1)
+    empty = w.add("SoraEmptyVideo", "Canvas", width=128, height=128, frames=17, batch_size=1)
     first = w.add("SoraKeyframes", "At the beginning", vae=vae, latent=empty["LATENT"], image=one["IMAGE"], frame=0)
     last = w.add("SoraKeyframes", "At the end", vae=vae, latent=first["LATENT"], image=other["IMAGE"], frame=-1)
     positive, negative = _texts(w, model, "an orange square moves right on a gray background")
@@ -260,9 +260,9 @@ def inpaint() -> Workflow:
         "MASK does: one for all frames, or one a frame, from *Load Image (as Mask)* or the mask editor.",
     )
     clip = _material(w, "red", "circle", "moves left", "sky")
-    black = w.add("SolidMask", "Stays", value=0.0, width=192, height=192)
-    white = w.add("SolidMask", "Is made", value=1.0, width=192, height=128)
-    mask = w.add("MaskComposite", destination=black["MASK"], source=white["MASK"], x=0, y=32, operation="add")
+    black = w.add("SolidMask", "Stays", value=0.0, width=128, height=128)
+    white = w.add("SolidMask", "Is made", value=1.0, width=128, height=96)
+    mask = w.add("MaskComposite", destination=black["MASK"], source=white["MASK"], x=0, y=16, operation="add")
     model, vae = _loader(w)
     task = w.add("SoraSDEdit", vae=vae, images=clip["IMAGE"], mask=mask["MASK"], strength=1.0, first_frame=0,
                  last_frame=-1, curve="")  # fmt: skip
@@ -310,13 +310,13 @@ def draft_refine() -> Workflow:
     )
     model, vae = _loader(w)
     positive, negative = _texts(w, model, PROMPT)
-    empty = w.add("SoraEmptyVideo", "A small canvas", width=96, height=96, frames=17, batch_size=1)
+    empty = w.add("SoraEmptyVideo", "A small canvas", width=64, height=64, frames=17, batch_size=1)
     draft = _sampler(w, model, positive, negative, empty["LATENT"], steps=8)
     small = w.add("SoraVAEDecode", "The draft", vae=vae, latent=draft["LATENT"])
     look = w.add("CreateVideo", images=small["IMAGE"], fps=FPS)
     save = w.add("SaveVideo", "The draft", video=look["VIDEO"], filename_prefix="sora/draft", format="auto",
                  codec="auto")  # fmt: skip
-    large = w.add("ImageScale", "To full size", image=small["IMAGE"], upscale_method="bicubic", width=192, height=192,
+    large = w.add("ImageScale", "To full size", image=small["IMAGE"], upscale_method="bicubic", width=128, height=128,
                   crop="disabled")  # fmt: skip
     task = w.add("SoraSDEdit", vae=vae, images=large["IMAGE"], strength=0.7, first_frame=0, last_frame=-1, curve="")
     sampler = _sampler(w, model, positive, negative, task["LATENT"])
@@ -432,7 +432,7 @@ def _sampler(
 def _material(w: Workflow, colour: str, shape: str, motion: str, background: str, frames: int = 17) -> Node:
     return w.add(
         "SoraWorldClip", "Material", shape=shape, colour=colour, motion=motion, background=background, size="medium",
-        style="plain", width=192, height=192, frames=frames, seed=0,
+        style="plain", width=128, height=128, frames=frames, seed=0,
     )  # fmt: skip
 
 

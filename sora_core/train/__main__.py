@@ -69,7 +69,7 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
 
 
 def vae(args: argparse.Namespace) -> None:
-    settings = _given(args, "steps", "crop", "learning_rate", "textures", "styled", "nearness", "seed")
+    settings = _given(args, "steps", "crop", "learning_rate", "textures", "styled", "nearness", "latent_noise", "seed")
     begun = {name: load_vae(path) for name, path in _given(args, "decoder_of", "near").items()}
     trained = train_vae(args.run, PRESETS[args.preset].vae, replace(VAETraining(), **settings), **begun)
     save_vae(args.run / "vae.safetensors", trained)
@@ -158,7 +158,21 @@ def main() -> None:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for run, options in (
-        (vae, ("run", "steps", "crop", "learning_rate", "decoder_of", "near", "textures", "styled", "nearness")),
+        (
+            vae,
+            (
+                "run",
+                "steps",
+                "crop",
+                "learning_rate",
+                "decoder_of",
+                "near",
+                "textures",
+                "styled",
+                "nearness",
+                "latent_noise",
+            ),
+        ),
         (text, ("run", "steps")),
         (latents, ("vae", "cache", "bucket", "clips", "split")),
         (
@@ -209,6 +223,7 @@ OPTIONS: dict[str, dict] = {
     "decoder_of": {"type": Path, "help": "a trained VAE: train its decoder alone, its latents stay"},
     "near": {"type": Path, "help": "a trained VAE or a checkpoint: begin from it, its latents stay near"},
     "nearness": {"type": float, "help": "weight of that"},
+    "latent_noise": {"type": float, "help": "with --decoder-of: most noise on the latents, in deviations"},
     "textures": {"type": float, "help": "share of batches of moving textures, for footage"},
     "styled": {"type": float, "help": "share of crops that are not in plain style"},
     "tokens": {"type": int, "help": "tokens in a batch"},

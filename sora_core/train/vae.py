@@ -6,8 +6,9 @@ transformer learns such latents in fewer steps (arXiv 2502.09509, 2502.14831). M
 network needs three to four times the steps.
 
 A VAE that has a transformer already can go on in two ways. The decoder alone: what was trained on the latents, and
-every latent that was saved, stays as good as it was. Or all of it, with the world's latents held near those they were:
-the encoder learns what it never saw, and the transformer needs a short while to follow.
+every latent that was saved, stays as good as it was; with noise on the latents it learns to look through what a
+transformer gets wrong. Or all of it, with the world's latents held near those they were: the encoder learns what it
+never saw, and the transformer needs a while to follow.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class VAETraining(Training):
     equivariance: float = 0.5  # weight of: halved latents decode to the halved clip
     textures: float = 0.0  # share of batches of moving textures instead of the world
     styled: float = 0.0  # share of world crops that are drawn until they are not in plain style
+    latent_noise: float = 0.0  # most noise, in deviations, that a decoder trained alone learns to look through
     nearness: float = 0.2  # weight of: latents of the world stay as they were, in units of their deviation
 
 
@@ -132,6 +134,9 @@ def train_vae(
         mean, logvar = vae.moments(video)
         z = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator)
         kl = (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean() / 2
+        if decoder_of is not None and training.latent_noise:
+            spread = torch.rand(batch, 1, 1, 1, 1, generator=generator) * training.latent_noise
+            z = z + spread * torch.randn(z.shape, generator=generator) * config.latent_std[0]
         loss = _distance(vae.reconstruct(z), video) + training.kl_weight * kl
         if near is not None and not textured:
             with torch.no_grad():

@@ -63,7 +63,7 @@ def test_given_frames_come_back_bit_for_bit(server: Any, api: Any, tmp_path: Pat
     made, *sources = frames_of(server, quick(prompt), [decode, *clips], tmp_path)
     first = sources[0]
     length, places = given_in(name, first, sources[-1])
-    assert made.shape == (length, 192, 192, 3)
+    assert made.shape == (length, 128, 128, 3)
     for at, frames in places:
         assert torch.equal(made[at : at + len(frames)], frames)
     if name == "sdedit":
@@ -80,11 +80,11 @@ def test_what_a_mask_leaves_stays_bit_for_bit(server: Any, api: Any, tmp_path: P
     decode, clip = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraWorldClip")[0]
     made, source = frames_of(server, quick(prompt), [decode, clip], tmp_path)
     if name == "outpaint":
-        assert made.shape == (17, 192, 256, 3) and torch.equal(made[:, :, 32:224], source)
-        new, before = torch.cat([made[:, :, :32], made[:, :, 224:]], dim=2), torch.tensor(0.5)
+        assert made.shape == (17, 128, 192, 3) and torch.equal(made[:, :, 32:160], source)
+        new, before = torch.cat([made[:, :, :32], made[:, :, 160:]], dim=2), torch.tensor(0.5)
     else:
-        assert torch.equal(made[:, :32], source[:, :32]) and torch.equal(made[:, 160:], source[:, 160:])
-        new, before = made[:, 32:160], source[:, 32:160]
+        assert torch.equal(made[:, :16], source[:, :16]) and torch.equal(made[:, 112:], source[:, 112:])
+        new, before = made[:, 16:112], source[:, 16:112]
     assert float((new - before).abs().mean()) > 0.02
 
 
