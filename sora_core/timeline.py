@@ -25,6 +25,7 @@ FACTOR = 4  # video frames per latent frame, but for the first
 LEAD = 9  # frames of a lead-in: the latent behind it is wrong by 0.8% of its variance; by 22% with none, 2.4% with 5
 SOFT = 0.1  # strength of the first latent behind a lead-in: its past is invented, so it may move a little
 TOLD = 0.5  # a latent that is given in part has strength 1 less this share of what is given: seen, and free to move
+CELL = 8  # pixels: the finest colours that are led over inside of a frame
 FADE = 4  # made frames beside given ones whose colours are led over
 BEFORE, BEHIND = 9, 8  # frames around an edited span that the model sees: three latents and two
 
@@ -71,7 +72,7 @@ class Timeline:
         for at, count in self.pieces:
             first, last = latent_frame_of(at), latent_frame_of(at + count - 1)
             open_end = last * FACTOR + 1 - (at + count)  # frames of the last latent that are not given
-            frames = _held(pad_sides(self.canvas[at : at + count], multiple), count + open_end)
+            frames = _held(pad_sides(self._without_what_is_made(at, count), multiple), count + open_end)
             if at == 0:
                 latents = encode(frames)
             else:
@@ -91,6 +92,19 @@ class Timeline:
         cell = known.shape[3] // rows  # latents per patch: a patch is kept as a whole or not
         grid = Grid.of(tuple(known.shape[2:]), (1, cell, cell))
         return known, tokens_to_map(map_to_tokens(strength[None, None], grid), grid)
+
+    def _without_what_is_made(self, at: int, count: int) -> Tensor:
+        """Frames of the canvas. Where a part of a frame is made from noise, what the canvas shows there is painted over
+        from around it, so that the latents of what is kept beside it hold nothing of it."""
+        frames, free = self.canvas[at : at + count], self.strength[at : at + count] == 1
+        some = free.flatten(1).any(1) & ~free.flatten(1).all(1)
+        if not some.any():
+            return frames
+        frames = frames.clone()
+        for t in torch.nonzero(some)[:, 0].tolist():
+            known = (~free[t]).float()[None, None]
+            frames[t] = _painted(frames[t].movedim(-1, 0)[None].float(), known)[0].movedim(0, -1)
+        return frames
 
     def ramp(self) -> Tensor:
         """Shares (T',) that rise from 0 to 1 over the latents that are made, for a second text."""
@@ -119,7 +133,10 @@ class Timeline:
             frame = made[t].to(self.canvas)
             if t in shifts:
                 frame = (frame + shifts[t]).clamp(0, 1)
-            out[lead + t - first] = torch.where(self.keep[t][..., None], self.canvas[t], frame)
+            keep = self.keep[t].expand(height, width)
+            if keep.any() and not keep.all():
+                frame = (frame + _led_over(self.canvas[t] - frame, keep)).clamp(0, 1)
+            out[lead + t - first] = torch.where(keep[..., None], self.canvas[t], frame)
         return out
 
     def _shifts(self, made: Tensor) -> dict[int, Tensor]:
@@ -378,6 +395,26 @@ def _slow(difference: Tensor) -> Tensor:
     image = difference.movedim(-1, 0)[None]
     coarse = F.adaptive_avg_pool2d(image, (max(1, image.shape[2] // 32), max(1, image.shape[3] // 32)))
     return F.interpolate(coarse, size=image.shape[2:], mode="bilinear", align_corners=False)[0].movedim(0, -1)
+
+
+def _painted(image: Tensor, known: Tensor) -> Tensor:
+    """An image (1, C, H, W) with what is not known (1, 1, H, W) painted from coarser and coarser means of the rest."""
+    if bool(known.all()) or max(image.shape[2:]) == 1:
+        return image
+    weight = F.avg_pool2d(known, 2, ceil_mode=True)
+    coarse = F.avg_pool2d(image * known, 2, ceil_mode=True) / weight.clamp(min=1e-6)
+    coarse = _painted(coarse, (weight > 0).float())
+    return torch.where(known > 0, image, F.interpolate(coarse, size=image.shape[2:], mode="bilinear"))
+
+
+def _led_over(difference: Tensor, keep: Tensor) -> Tensor:
+    """What is added to the made pixels of a frame so that their slow colours meet those of the kept ones (H, W) beside
+    them: the difference (H, W, 3) of these without its fine detail, less and less with the distance."""
+    cells = [max(1, side // CELL) for side in keep.shape]
+    both = torch.cat([difference * keep[..., None], keep[..., None].to(difference)], dim=-1).movedim(-1, 0)[None]
+    coarse = F.avg_pool2d(F.adaptive_avg_pool2d(both, cells), 3, stride=1, padding=1, count_include_pad=False)
+    *colour, share = F.interpolate(coarse, size=keep.shape, mode="bilinear")[0]
+    return torch.stack(colour, dim=-1) / share.clamp(min=0.5)[..., None]
 
 
 def _check_clip(name: str, frames: Tensor, least: int) -> None:

@@ -256,13 +256,13 @@ def inpaint() -> Workflow:
     w = Workflow(
         "inpaint",
         "# Change a part of the frame\n\nWhere the mask is white the clip is made anew under the text, where it is "
-        "black every pixel stays bit for bit. Here the band in which the circle moves becomes another scene.\n\nAny "
-        "MASK does: one for all frames, or one a frame, from *Load Image (as Mask)* or the mask editor.",
+        "black every pixel stays bit for bit. Here the upper part, in which the circle moves, shows another scene."
+        "\n\nAny MASK does: one for all frames, or one a frame, from *Load Image (as Mask)* or the mask editor.",
     )
     clip = _material(w, "red", "circle", "moves left", "sky")
     black = w.add("SolidMask", "Stays", value=0.0, width=128, height=128)
     white = w.add("SolidMask", "Is made", value=1.0, width=128, height=96)
-    mask = w.add("MaskComposite", destination=black["MASK"], source=white["MASK"], x=0, y=16, operation="add")
+    mask = w.add("MaskComposite", destination=black["MASK"], source=white["MASK"], x=0, y=0, operation="add")
     model, vae = _loader(w)
     task = w.add("SoraSDEdit", vae=vae, images=clip["IMAGE"], mask=mask["MASK"], strength=1.0, first_frame=0,
                  last_frame=-1, curve="")  # fmt: skip
