@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..sora_core.config import SamplingDefaults, check_size
+from ..sora_core.cues import parse_cues, seen_from
 from ..sora_core.draft import digest
-from ..sora_core.long import Task, make_long, parse_cues, seen_from
+from ..sora_core.long import Task, make_long
 from ..sora_core.samplers import SAMPLERS
 from . import host
 from .host import io, ui

@@ -13,7 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .config import nearest
-from .long import PipelineEngine, make_long, make_timeline, parse_cues
+from .cues import parse_cues
+from .long import PipelineEngine, make_long, make_timeline
 from .pipeline import Pipeline
 from .report import draw_report, report
 from .timeline import FACTOR, Timeline, backward_parts, edit, extend, interpolate, levels, loop

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .cues import Cue
 from .evaluate import draw_scene, summarise
-from .long import Cue, PipelineEngine, make_long
+from .long import PipelineEngine, make_long
 from .pipeline import Pipeline
 from .report import report
 from .timeline import Timeline, edit, extend, interpolate, levels, loop

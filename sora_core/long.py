@@ -14,12 +14,10 @@ Against drift, the statistics of new latents are led towards those of the first 
 from __future__ import annotations
 
 import json
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -30,19 +28,12 @@ from torch import Tensor
 
 from .checkpoint import fingerprint
 from .config import check_size
+from .cues import Cue, begins_of, check_end
 from .draft import digest
 from .files import replacing
 from .pipeline import Pipeline, check_settings, video_to_frames
 from .timeline import Timeline, pad_sides
 from .vae_layers import Stream
-
-
-@dataclass(frozen=True)
-class Cue:
-    """From this time on, the clip shows this."""
-
-    seconds: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -54,51 +45,6 @@ class Window:
     frames: Tensor
     drift: float | None
     corrected: float | None
-
-
-CLOCK = re.compile(r"(?:(?:\d+:)?\d+:\d+(?:\.\d+)?s?|\d+(?:\.\d+)?s)(?![\w.])")
-# h:mm:ss, m:ss or a number with an s; then a space or a mark, which stands in numbers, too: `:` and `,` need a space
-TIMED = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)(s?)(?:\s*[,:]\s+|\s*[|-]\s*|\s+)(.+)")
-
-
-def parse_cues(text: str) -> list[Cue]:
-    """Cues from lines such as `0:05 a red circle bounces on a sky background`, `1:00:05 a ...` or `5s a ...`.
-
-    A text without times is one cue. Raises ValueError that names the line where a time is missing, not ascending, or
-    of a span, where a text is missing, or where the first is not 0.
-    """
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not lines:
-        raise ValueError("the prompts are empty; write one a line, each with its time, as in `0:05 a red circle ...`")
-    for number, line in lines:
-        if CLOCK.fullmatch(line):
-            raise ValueError(f"prompts, line {number}: there is no text behind the time {line}")
-    timed = [(number, TIMED.fullmatch(line)) for number, line in lines]
-    timed = [(number, match if match and (match[2] or match[4]) else None) for number, match in timed]
-    if len(lines) == 1 and timed[0][1] is None:
-        return [Cue(0, lines[0][1])]
-    cues: list[Cue] = []
-    for (number, match), (_, line) in zip(timed, lines, strict=True):
-        if match is None:
-            raise ValueError(
-                f"prompts, line {number}: {line[:40]!r} has no time; begin it with one and a space, as in "
-                "`0:05 a star` or `5s a star`"
-            )
-        hours, minutes, seconds = int(match[1] or 0), int(match[2] or 0), float(match[3])
-        if (match[2] and seconds >= 60) or (match[1] and minutes >= 60):
-            raise ValueError(f"prompts, line {number}: {line[:40]!r} has 60 or more where the next place begins")
-        if CLOCK.match(match[5].strip()):
-            raise ValueError(
-                f"prompts, line {number}: {line[:40]!r} has two times; give the one at which it begins, it lasts until "
-                "the next line's"
-            )
-        seconds += 60 * minutes + 3600 * hours
-        if cues and seconds <= cues[-1].seconds:
-            raise ValueError(f"prompts, line {number}: its time is not after that of the line before")
-        cues.append(Cue(seconds, match[5].strip()))
-    if cues[0].seconds != 0:
-        raise ValueError(f"prompts, line {lines[0][0]}: the first prompt has to begin at 0:00")
-    return cues
 
 
 class Engine(Protocol):
@@ -261,21 +207,6 @@ def make_timeline(
     return line.restore(torch.cat(made))
 
 
-def seen_from(cues: Sequence[Cue], begin: int, end: int, length: int, fps: float) -> list[Cue]:
-    """Cues of a clip of `length` frames as its frames begin..end see them: those before the end, told from `begin` on,
-    so that some may lie below 0. Raises ValueError where one begins behind the clip."""
-    _check_end(cues, length, fps)
-    return [replace(cue, seconds=cue.seconds - begin / fps) for cue in cues if round(cue.seconds * fps) < end]
-
-
-def _check_end(cues: Sequence[Cue], frames: int, fps: float) -> None:
-    if round(cues[-1].seconds * fps) >= frames:
-        raise ValueError(
-            f"the prompt at {cues[-1].seconds:g} s begins behind the end of the clip, which lasts {frames / fps:g} s: "
-            "make the clip longer, or leave the prompt out"
-        )
-
-
 def _plan(
     engine: Engine,
     cues: Sequence[Cue],
@@ -310,20 +241,8 @@ def _plan(
         raise ValueError(f"seed {seed}: seeds run from 0 to 2**63 - 1")
     if any(not cue.text.strip() for cue in cues):
         raise ValueError("a prompt is empty; say what the video should show")
-    _check_end(cues, frames, fps)
-    return shape, _begins(cues, fps, engine.time_factor)
-
-
-def _begins(cues: Sequence[Cue], fps: float, factor: int) -> list[int]:
-    """Frames at which cues begin. Raises ValueError where two are so near that no latent frame might show the first."""
-    begins = [round(cue.seconds * fps) for cue in cues]
-    for (one, at), (other, then) in pairwise(zip(cues, begins, strict=True)):
-        if then - at < factor:
-            raise ValueError(
-                f"prompts at {one.seconds:g} s and {other.seconds:g} s: move them apart, to {factor} frames at least "
-                f"({factor / fps:.2f} s at {fps:g} fps)"
-            )
-    return begins
+    check_end(cues, frames, fps)
+    return shape, begins_of(cues, fps, engine.time_factor)
 
 
 class _Tasks:

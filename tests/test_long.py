@@ -1,4 +1,4 @@
-"""Laws of long videos: their length, what windows share, going on after a crash, and cues that are read or refused."""
+"""Laws of long videos: their length, what windows share, going on after a crash, and settings that are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sora_core.checkpoint import Model
-from sora_core.long import Cue, PipelineEngine, Task, Window, make_long, make_timeline, parse_cues, seen_from
+from sora_core.cues import Cue, seen_from
+from sora_core.long import PipelineEngine, Task, Window, make_long, make_timeline
 from sora_core.pipeline import Pipeline
 from sora_core.timeline import edit, extend
 
@@ -159,25 +160,6 @@ def test_every_text_of_a_window_is_followed(pipeline: Pipeline) -> None:
         torch.testing.assert_close(mixed[:, :, frame], alone[text][:, :, frame], atol=1e-5, rtol=1e-5)
 
 
-def test_cues_are_read() -> None:
-    assert parse_cues("a red circle moves left") == [Cue(0, "a red circle moves left")]
-    assert parse_cues("0:00 a red circle\n\n0:02.5 - 5 squares\n1:00: a star") == [
-        Cue(0, "a red circle"), Cue(2.5, "5 squares"), Cue(60, "a star"),
-    ]  # fmt: skip
-    assert parse_cues("0s a red circle\n1.5s, a star") == [Cue(0, "a red circle"), Cue(1.5, "a star")]
-    assert parse_cues("5 red circles move left") == [Cue(0, "5 red circles move left")]
-    assert parse_cues("0:00:00 a\n0:59 | b\n1:00:30.5 30 stars") == [Cue(0, "a"), Cue(59, "b"), Cue(3630.5, "30 stars")]
-
-
-def test_a_part_of_a_clip_sees_the_cues_that_are_on_show_in_it() -> None:
-    cues = [Cue(0, "a"), Cue(2, "b"), Cue(5, "c"), Cue(9, "d")]
-    assert seen_from(cues, 0, 10, 10, fps=1) == cues
-    assert seen_from(cues, 3, 8, 10, fps=1) == [Cue(-3, "a"), Cue(-1, "b"), Cue(2, "c")]
-    assert seen_from(cues, 10, 18, 20, fps=2) == [Cue(-5, "a"), Cue(-3, "b"), Cue(0, "c")]
-    with pytest.raises(ValueError, match="the prompt at 9 s begins behind the end of the clip, which lasts 8 s"):
-        seen_from(cues, 0, 8, 8, fps=1)
-
-
 def test_a_text_may_begin_just_before_what_is_new(pipeline: Pipeline) -> None:
     """Times lie on the finished clip, whose first part is not on the canvas: the texts need not be far apart there."""
     line = extend(torch.rand(24, 64, 64, 3), after=12, overlap=1)
@@ -217,25 +199,6 @@ def test_settings_that_fail_claim_no_folder_and_encode_nothing(pipeline: Pipelin
 
     with pytest.raises(ValueError, match="16 frames"):
         make_timeline(NeverEncodes(pipeline), edit(torch.rand(30, 64, 64, 3), 0.5), "a star", window=16)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("  \n", "the prompts are empty"),
-        ("0:00 a red circle\na blue square", "line 2: 'a blue square' has no time"),
-        ("0:00 a red circle\n0:05a star", "line 2: '0:05a star' has no time; begin it with one and a space"),
-        ("0:00-0:05 a red circle", "line 1: '0:00-0:05 a red circle' has two times"),
-        ("0s - 5s a red circle\n5s - 9s a star", "line 1.* has two times; give the one at which it begins"),
-        ("0:05", "line 1: there is no text behind the time 0:05"),
-        ("0:00 a red circle\n5s", "line 2: there is no text behind the time 5s"),
-        ("0:00 a\n0:05 b\n0:05 c", "line 3: its time is not after"),
-        ("0:01 a red circle", "line 1: the first prompt has to begin at 0:00"),
-    ],
-)
-def test_cues_that_cannot_be_say_which_line(text: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        parse_cues(text)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.text import tokenize, train_tokenizer
 from sora_core.timeline import SOFT
 from sora_core.train import fast
+from sora_core.train.__main__ import main
 from sora_core.train.dit import (
     DiTTraining,
     Trainee,
@@ -366,3 +367,13 @@ def test_seeds_alone_decide_the_first_weights(tiny: Model) -> None:
     first = trainee(tiny)
     torch.rand(7)
     assert same(first, trainee(tiny))
+
+
+@pytest.mark.parametrize(("option", "other"), [("--nearness", "--near"), ("--latent-noise", "--decoder-of")])
+def test_options_that_would_do_nothing_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, other: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train", "vae", "--run", str(tmp_path / "run"), option, "0.5"])
+    with pytest.raises(SystemExit, match=f"error: {option} does nothing without {other}"):
+        main()
+    assert not (tmp_path / "run").exists()

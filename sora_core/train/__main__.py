@@ -70,6 +70,9 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
 
 def vae(args: argparse.Namespace) -> None:
     settings = _given(args, "steps", "crop", "learning_rate", "textures", "styled", "nearness", "latent_noise", "seed")
+    for option, other in (("nearness", "near"), ("latent_noise", "decoder_of")):
+        if option in settings and getattr(args, other) is None:
+            raise ValueError(f"--{option} does nothing without --{other}".replace("_", "-"))
     begun = {name: load_vae(path) for name, path in _given(args, "decoder_of", "near").items()}
     trained = train_vae(args.run, PRESETS[args.preset].vae, replace(VAETraining(), **settings), **begun)
     save_vae(args.run / "vae.safetensors", trained)
@@ -222,7 +225,7 @@ OPTIONS: dict[str, dict] = {
     "crop": {"type": int, "help": "side of the crops, pixels"},
     "decoder_of": {"type": Path, "help": "a trained VAE: train its decoder alone, its latents stay"},
     "near": {"type": Path, "help": "a trained VAE or a checkpoint: begin from it, its latents stay near"},
-    "nearness": {"type": float, "help": "weight of that"},
+    "nearness": {"type": float, "help": "with --near: weight of that"},
     "latent_noise": {"type": float, "help": "with --decoder-of: most noise on the latents, in deviations"},
     "textures": {"type": float, "help": "share of batches of moving textures, for footage"},
     "styled": {"type": float, "help": "share of crops that are not in plain style"},

@@ -1,0 +1,45 @@
+"""Laws of timed prompts: how they are read, and which are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from sora_core.cues import Cue, parse_cues, seen_from
+
+
+def test_cues_are_read() -> None:
+    assert parse_cues("a red circle moves left") == [Cue(0, "a red circle moves left")]
+    assert parse_cues("0:00 a red circle\n\n0:02.5 - 5 squares\n1:00: a star") == [
+        Cue(0, "a red circle"), Cue(2.5, "5 squares"), Cue(60, "a star"),
+    ]  # fmt: skip
+    assert parse_cues("0s a red circle\n1.5s, a star") == [Cue(0, "a red circle"), Cue(1.5, "a star")]
+    assert parse_cues("5 red circles move left") == [Cue(0, "5 red circles move left")]
+    assert parse_cues("0:00:00 a\n0:59 | b\n1:00:30.5 30 stars") == [Cue(0, "a"), Cue(59, "b"), Cue(3630.5, "30 stars")]
+
+
+def test_a_part_of_a_clip_sees_the_cues_that_are_on_show_in_it() -> None:
+    cues = [Cue(0, "a"), Cue(2, "b"), Cue(5, "c"), Cue(9, "d")]
+    assert seen_from(cues, 0, 10, 10, fps=1) == cues
+    assert seen_from(cues, 3, 8, 10, fps=1) == [Cue(-3, "a"), Cue(-1, "b"), Cue(2, "c")]
+    assert seen_from(cues, 10, 18, 20, fps=2) == [Cue(-5, "a"), Cue(-3, "b"), Cue(0, "c")]
+    with pytest.raises(ValueError, match="the prompt at 9 s begins behind the end of the clip, which lasts 8 s"):
+        seen_from(cues, 0, 8, 8, fps=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("  \n", "the prompts are empty"),
+        ("0:00 a red circle\na blue square", "line 2: 'a blue square' has no time"),
+        ("0:00 a red circle\n0:05a star", "line 2: '0:05a star' has no time; begin it with one and a space"),
+        ("0:00-0:05 a red circle", "line 1: '0:00-0:05 a red circle' has two times"),
+        ("0s - 5s a red circle\n5s - 9s a star", "line 1.* has two times; give the one at which it begins"),
+        ("0:05", "line 1: there is no text behind the time 0:05"),
+        ("0:00 a red circle\n5s", "line 2: there is no text behind the time 5s"),
+        ("0:00 a\n0:05 b\n0:05 c", "line 3: its time is not after"),
+        ("0:01 a red circle", "line 1: the first prompt has to begin at 0:00"),
+    ],
+)
+def test_cues_that_cannot_be_say_which_line(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_cues(text)
