@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..sora_core.timeline import extend
 from .host import io
-from .timeline import begin
+from .timeline import OUTPUTS, prepared
 
 
 class SoraExtend(io.ComfyNode):
@@ -29,9 +29,9 @@ class SoraExtend(io.ComfyNode):
                     "long clip takes two of these nodes, one for each end.",
                 ),
             ],
-            outputs=[io.Latent.Output(tooltip="Latents with their strength map, for a sampler.")],
+            outputs=OUTPUTS,
         )  # fmt: skip
 
     @classmethod
     def execute(cls, vae: object, images: Tensor, before: int, after: int, overlap: int) -> io.NodeOutput:
-        return io.NodeOutput(begin(vae, extend(images[..., :3], before=before, after=after, overlap=overlap)))
+        return prepared(vae, extend(images[..., :3].cpu(), before=before, after=after, overlap=overlap))

@@ -6,10 +6,9 @@ from torch import Tensor
 
 from ..sora_core.timeline import interpolate, loop
 from .host import io
-from .timeline import begin, ramp
+from .timeline import OUTPUTS, prepared, ramp
 
 OVERLAP = "Frames of either side that the model sees; with 5 and 8 new ones, 17 in all, for which sora-mini was made."
-OUTPUT = "Latents with their strength map, for a sampler."
 
 
 class SoraInterpolate(io.ComfyNode):
@@ -19,13 +18,15 @@ class SoraInterpolate(io.ComfyNode):
             node_id="SoraInterpolate",
             display_name="Sora Interpolate",
             category="Sora/tasks",
-            description="Prepares a transition: clip A, new frames, clip B. Both clips stay, bit for bit, but where "
-            "they are softened.",
+            description="Transition: clip A, new frames, clip B. Both clips stay, bit for bit, but where they are "
+            "softened. (For more frames a second, take a frame interpolation node instead.)",
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
                 io.Image.Input("images_a", tooltip="The clip before; of any length."),
                 io.Image.Input("images_b", tooltip="The clip after, of the same width and height."),
-                io.Int.Input("frames", default=8, min=1, max=1024, tooltip="New frames between them."),
+                io.Int.Input(
+                    "frames", display_name="new_frames", default=8, min=1, max=1024, tooltip="New frames between them."
+                ),
                 io.Int.Input("overlap", default=5, min=1, max=1024, tooltip=OVERLAP),
                 io.Int.Input(
                     "soften", default=0, min=0, max=1020, optional=True,
@@ -33,15 +34,15 @@ class SoraInterpolate(io.ComfyNode):
                     "they are to the gap; up to 4 with overlap 9. 0 keeps both clips bit for bit.",
                 ),
             ],
-            outputs=[io.Latent.Output(tooltip=OUTPUT)],
+            outputs=OUTPUTS,
         )  # fmt: skip
 
     @classmethod
     def execute(
         cls, vae: object, images_a: Tensor, images_b: Tensor, frames: int, overlap: int, soften: int = 0
     ) -> io.NodeOutput:
-        line = interpolate(images_a[..., :3], images_b[..., :3], frames, overlap=overlap, soften=soften)
-        return io.NodeOutput(begin(vae, line))
+        line = interpolate(images_a[..., :3].cpu(), images_b[..., :3].cpu(), frames, overlap=overlap, soften=soften)
+        return prepared(vae, line)
 
 
 class SoraLoop(io.ComfyNode):
@@ -56,15 +57,22 @@ class SoraLoop(io.ComfyNode):
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
                 io.Image.Input("images", tooltip="The clip, 2 frames or more."),
-                io.Int.Input("frames", default=8, min=1, max=1024, tooltip="New frames behind the clip."),
+                io.Int.Input(
+                    "frames",
+                    display_name="new_frames",
+                    default=8,
+                    min=1,
+                    max=1024,
+                    tooltip="New frames after the clip.",
+                ),
                 io.Int.Input("overlap", default=5, min=1, max=1024, tooltip=OVERLAP),
             ],
-            outputs=[io.Latent.Output(tooltip=OUTPUT)],
+            outputs=OUTPUTS,
         )
 
     @classmethod
     def execute(cls, vae: object, images: Tensor, frames: int, overlap: int) -> io.NodeOutput:
-        return io.NodeOutput(begin(vae, loop(images[..., :3], frames, overlap=overlap)))
+        return prepared(vae, loop(images[..., :3].cpu(), frames, overlap=overlap))
 
 
 class SoraPromptRamp(io.ComfyNode):

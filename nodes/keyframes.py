@@ -20,7 +20,7 @@ class SoraKeyframes(io.ComfyNode):
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
                 io.Latent.Input("latent", tooltip="Sora Empty Video, a task, or another Sora Keyframes."),
-                io.Image.Input("image", tooltip="The image, of the clip's width and height; of several, the first."),
+                io.Image.Input("image", tooltip="The image, of the clip's width and height; of a batch, its first."),
                 io.Int.Input(
                     "frame", default=0, min=-100000, max=100000,
                     tooltip="Frame of the video; -1 is the last. The frames around it (up to 3) show it, too.",

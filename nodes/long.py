@@ -14,17 +14,19 @@ from torch import Tensor
 from ..sora_core.config import SamplingDefaults, check_size
 from ..sora_core.cues import parse_cues, seen_from
 from ..sora_core.draft import digest
-from ..sora_core.long import Task, make_long
+from ..sora_core.long import Task, count_windows, make_long
 from ..sora_core.samplers import SAMPLERS
 from . import host
 from .host import io, ui
-from .timeline import shared, task_of
+from .timeline import listed, shared, task_of
 
 DEFAULTS = SamplingDefaults()
+KEPT = 8  # finished clips whose windows are kept
 
 
 class HostEngine:
-    """MODEL, CLIP and VAE as what long videos are made with. Raises ValueError where MODEL and VAE do not fit."""
+    """MODEL, CLIP and VAE as what long videos are made with. windows: how many there will be, for the progress bar.
+    Raises ValueError where MODEL and VAE do not fit."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class HostEngine:
         **settings: Any,
     ) -> None:
         self.model, self.clip, self.vae, self.negative, self.settings = model, clip, vae, negative, settings
+        self.windows = 1
         self.channels, self.time_factor, self.space = host.latent_layout(vae)
         self.multiple = 2 * self.space
         if (channels := host.latent_channels(model)) != self.channels:
@@ -54,7 +57,10 @@ class HostEngine:
             positive = [c for text, share in window.texts for c in shared([], self.text(text), share, samples)]
         latent = {"samples": samples} | ({} if window.strength is None else {"noise_mask": window.strength})
         negative = self.text(self.negative)
-        return host.sample(self.model, positive, negative, latent, seed=window.seed, **self.settings)["samples"].cpu()
+        return host.sample(
+            self.model, positive, negative, latent, seed=window.seed, part=(window.number, self.windows),
+            **self.settings,
+        )["samples"].cpu()  # fmt: skip
 
     def encode(self, frames: Tensor) -> Tensor:
         return host.encode(self.vae, frames).cpu()
@@ -89,9 +95,13 @@ class SoraLongVideo(io.ComfyNode):
                 io.Int.Input("width", **side, tooltip="Pixels, a multiple of 16."),
                 io.Int.Input("height", **side, tooltip="Pixels, a multiple of 16."),
                 io.Int.Input("window", default=17, min=9, max=1021, step=4, tooltip="Frames made at once, 4n + 1."),
-                io.Int.Input("overlap", default=2, min=1, max=64, tooltip="Latent frames seen of the last window."),
+                io.Int.Input(
+                    "overlap", display_name="overlap_latents", default=2, min=1, max=64,
+                    tooltip="Latent frames, of four frames each, that are seen of the last window.",
+                ),
                 io.Float.Input(
-                    "correct", default=0.2, min=0.0, max=1.0, step=0.05, tooltip="Share of the colour drift taken back."
+                    "correct", display_name="drift_correction", default=0.2, min=0.0, max=1.0, step=0.05,
+                    tooltip="Share of the colour drift that is taken back.",
                 ),
                 io.Int.Input(
                     "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Draws the noise."
@@ -99,6 +109,7 @@ class SoraLongVideo(io.ComfyNode):
                 io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=1000, tooltip="Steps of the solver."),
                 io.Float.Input("cfg", default=DEFAULTS.cfg, min=0.0, max=100.0, step=0.1, tooltip="Guidance; 1: none."),
                 io.Combo.Input("solver", options=list(SAMPLERS), default=DEFAULTS.solver, tooltip="See Sora Sampler."),
+                io.Int.Input("resample", default=0, min=0, max=20, optional=True, tooltip="See Sora Sampler."),
                 io.Latent.Input(
                     "latent", optional=True,
                     tooltip="A clip to be changed, or to go on from: of Sora SDEdit or Sora Extend. It brings its own "
@@ -108,6 +119,8 @@ class SoraLongVideo(io.ComfyNode):
             outputs=[
                 io.Image.Output(tooltip="The frames of the clip."),
                 io.String.Output(display_name="report", tooltip="JSON: every window's drift, before and after."),
+                io.String.Output(display_name="seams", tooltip="Frames at which windows begin, for Sora Clip Report."),
+                io.Float.Output(display_name="fps", tooltip="For Create Video."),
             ],
             hidden=[io.Hidden.unique_id],
         )  # fmt: skip
@@ -135,10 +148,11 @@ class SoraLongVideo(io.ComfyNode):
         steps: int,
         cfg: float,
         solver: str,
+        resample: int = 0,
         latent: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         cues = parse_cues(prompts)
-        line, given = None, None
+        line, given, begin = None, None, 0
         if latent is not None:
             line, given = task_of(latent)
             frames, (height, width) = len(line.canvas), line.canvas.shape[1:3]
@@ -146,8 +160,9 @@ class SoraLongVideo(io.ComfyNode):
             begin = before - line.show[0]  # of the canvas, in the finished clip
             cues = seen_from(cues, begin, begin + frames, before + line.show[1] - line.show[0] + after, fps)
         engine = HostEngine(
-            model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, node_id=cls.hidden.unique_id
-        )
+            model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, passes=resample,
+            node_id=cls.hidden.unique_id,
+        )  # fmt: skip
         described = [engine.described, prompts, fps, width, height, window, overlap, correct, seed]
         described += [] if given is None else [digest(part) for part in given]
         folder = host.keeping_folder(hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16])
@@ -155,18 +170,20 @@ class SoraLongVideo(io.ComfyNode):
             engine, cues, frames, fps=fps, width=width, height=height, window=window, overlap=overlap, correct=correct,
             seed=seed, given=given, folder=folder,
         )  # fmt: skip
+        engine.windows = count_windows(frames, window, overlap, engine.time_factor)
         out = torch.empty(frames, height, width, 3)
         done, drift = 0, []
         for part in windows:
             host.interrupted()
-            if not done:  # a finished clip is kept until another is on its way: it may be made longer
-                (folder / "finished").unlink(missing_ok=True)
-                for finished in folder.parent.glob("*/finished"):
-                    shutil.rmtree(finished.parent, ignore_errors=True)
             out[done : done + len(part.frames)] = part.frames
+            drift.append({"frame": begin + done, "drift": part.drift, "corrected": part.corrected})
             done += len(part.frames)
-            drift.append({"drift": part.drift, "corrected": part.corrected})
-        (folder / "finished").touch()
+        (folder / "finished").touch()  # it is kept for a while: a later node may fail, or the clip may be made longer
+        for finished in sorted(folder.parent.glob("*/finished"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(finished.parent, ignore_errors=True)
         if line is not None:
             out = line.restore(out)
-        return io.NodeOutput(out, json.dumps(drift), ui=ui.PreviewText(f"{done} frames in {len(drift)} windows"))
+        seams = {entry["frame"] for entry in drift} | set([] if line is None else line.seams)
+        seams = listed(sorted(frame for frame in seams if 0 < frame < len(out)))
+        told = ui.PreviewText(f"{done} frames in {len(drift)} windows")
+        return io.NodeOutput(out, json.dumps(drift), seams, fps, ui=told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..sora_core.config import SamplingDefaults
 from ..sora_core.samplers import SAMPLERS
 from . import host
-from .host import io
+from .host import io, ui
 
 DEFAULTS = SamplingDefaults()
 
@@ -41,15 +41,15 @@ class SoraSampler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "stop_after", default=0, min=0, max=1000, optional=True,
-                    tooltip="Steps after which the run stops on its way; 0 runs to the end. The latents then show the "
-                    "clip as it is taken for so far. Another Sora Sampler with the same seed, steps and solver goes on "
-                    "from there, also from a file (Sora Save Draft), and ends as if there had been no stop.",
+                    tooltip="Steps after which the run stops on its way; 0 runs to the end. The latents then hold the "
+                    "model's current estimate of the clip. Another Sora Sampler with the same seed, steps and solver "
+                    "goes on from there, also from a file (Sora Save Draft), and ends as if there had been no stop.",
                 ),
                 io.Int.Input(
                     "resample", default=0, min=0, max=20, optional=True,
                     tooltip="How often each step is taken again from its result, noised anew. With a strength map and "
-                    "a model that is told one level for all (Wan 2.1 and most others) what is made then fits better to "
-                    "what is kept; every pass takes the time of the whole run. sora-mini needs none.",
+                    "a model with one timestep for the whole clip (Wan 2.1 and most others) what is made then fits "
+                    "better to what is kept; every pass takes the time of the whole run. sora-mini needs none.",
                 ),
             ],
             outputs=[io.Latent.Output(tooltip="The finished latents.")],
@@ -76,9 +76,9 @@ class SoraSampler(io.ComfyNode):
         stop_after: int = 0,
         resample: int = 0,
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            host.sample(
-                model, positive, negative, latent, seed=seed, steps=steps, cfg=cfg, solver=solver, stop=stop_after,
-                passes=resample, node_id=cls.hidden.unique_id,
-            )
+        out = host.sample(
+            model, positive, negative, latent, seed=seed, steps=steps, cfg=cfg, solver=solver, stop=stop_after,
+            passes=resample, node_id=cls.hidden.unique_id,
         )  # fmt: skip
+        note = host.beyond(model, out)
+        return io.NodeOutput(out, ui=None if note is None else ui.PreviewText(note))

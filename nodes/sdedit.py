@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..sora_core.timeline import edit, levels
 from .host import io
-from .timeline import begin
+from .timeline import OUTPUTS, prepared
 
 
 class SoraSDEdit(io.ComfyNode):
@@ -16,8 +16,9 @@ class SoraSDEdit(io.ComfyNode):
             node_id="SoraSDEdit",
             display_name="Sora SDEdit",
             category="Sora/tasks",
-            description="Prepares a clip to be changed under a new text: noised to a strength and denoised from there. "
-            "Length and size stay; what has strength 0 stays bit for bit.",
+            description="Video to video, inpainting, outpainting, a span made again: a clip is changed under a new "
+            "text, noised to a strength and denoised from there. Length and size stay; what has strength 0 stays bit "
+            "for bit.",
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
                 io.Image.Input("images", tooltip="The clip, of any length."),
@@ -38,10 +39,11 @@ class SoraSDEdit(io.ComfyNode):
                 ),
                 io.Mask.Input(
                     "mask", optional=True,
-                    tooltip="White takes the strength, black stays bit for bit, gray is between; one, or one a frame.",
+                    tooltip="White takes the strength, black stays bit for bit, gray is between; a single mask, or one "
+                    "mask per frame.",
                 ),
             ],
-            outputs=[io.Latent.Output(tooltip="Latents with their strength map, for a sampler.")],
+            outputs=OUTPUTS,
         )  # fmt: skip
 
     @classmethod
@@ -55,6 +57,6 @@ class SoraSDEdit(io.ComfyNode):
         curve: str,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        images = images[..., :3]
+        images = images[..., :3].cpu()
         wanted = levels(images, strength, curve=curve, first=first_frame, last=last_frame, mask=mask)
-        return io.NodeOutput(begin(vae, edit(images, wanted)))
+        return prepared(vae, edit(images, wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,18 @@ from torch import Tensor
 from ..sora_core.selection import count_frames, latent_frame_of
 from ..sora_core.timeline import FACTOR, SOFT, Timeline, empty
 from . import host
+from .host import io
 
 TIMELINE = "sora_timeline"  # key of a LATENT: its timeline, and the latents and strengths that this was encoded to
+
+
+SEAMS = io.String.Output(display_name="seams", tooltip="Frames of the finished clip at which a new part begins.")
+OUTPUTS = [io.Latent.Output(tooltip="Latents with their strength map, for a sampler."), SEAMS]  # of every task
+
+
+def prepared(vae: object, line: Timeline) -> io.NodeOutput:
+    """What a task hands out."""
+    return io.NodeOutput(begin(vae, line), listed(line.seams))
 
 
 def begin(vae: object, line: Timeline) -> dict[str, Any]:
@@ -20,8 +31,13 @@ def begin(vae: object, line: Timeline) -> dict[str, Any]:
     _, time, space = host.latent_layout(vae)
     if time != FACTOR:
         raise ValueError(f"vae: it covers {time} frames a latent; tasks are laid out for VAEs that cover {FACTOR}")
-    known, strength = line.encode(lambda frames: host.encode(vae, frames), 2 * space)
+    known, strength = line.encode(lambda frames: host.encode(vae, frames).cpu(), 2 * space)
     return {"samples": known, "noise_mask": strength, TIMELINE: (line, known, strength)}
+
+
+def listed(seams: Iterable[int]) -> str:
+    """Frames as Sora Clip Report reads them."""
+    return ", ".join(map(str, seams))
 
 
 def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[str, Any]:
@@ -50,7 +66,7 @@ def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[
         frames = count_frames(samples.shape[2], FACTOR)
         line = empty(frames, samples.shape[3] * space, samples.shape[4] * space)
         known, strength = samples, everything
-    pinned = line.pin(image, frame)
+    pinned = line.pin(image.cpu(), frame)
     alone = begin(vae, replace(pinned, pieces=pinned.pieces[-1:]))
     at = latent_frame_of(pinned.pieces[-1][0], FACTOR)
     samples, known, mask, strength = samples.clone(), known.clone(), mask.clone(), strength.clone()
@@ -67,6 +83,7 @@ def finish(vae: object, latent: dict[str, Any]) -> tuple[Tensor, str | None]:
     if TIMELINE not in latent:
         return frames, None
     line, known, strength = latent[TIMELINE]
+    samples = samples.cpu()
     if samples.shape[1:] != known.shape[1:]:
         return frames, "The latents were cut or resized after their task: given frames are not put back."
     if _moved(samples.to(known) - known, strength):
@@ -82,11 +99,14 @@ def task_of(latent: dict[str, Any]) -> tuple[Timeline, tuple[Tensor, Tensor]]:
     line, known, strength = latent[TIMELINE]
     if not line.goes_forward:
         raise ValueError(
-            "latent: its clip is given behind what is new, or pinned images are; Sora Sampler makes such a clip at once"
+            "latent: Sora Long Video works from the beginning forwards, but here frames are given after the new ones, "
+            "or images are pinned; use Sora Sampler, which makes such a clip at once"
         )
     samples, mask = latent["samples"], latent.get("noise_mask", torch.empty(0))
     if not (torch.equal(samples.to(known), known) and torch.equal(mask.to(strength), strength)):
-        raise ValueError("latent: it was changed after its task; connect the task's own, and set strengths there")
+        raise ValueError(
+            "latent: it was changed behind its task; connect the task itself to this node, and set the strengths there"
+        )
     return line, (known.cpu(), strength.cpu())
 
 
@@ -111,7 +131,7 @@ def ramp(first: list, second: list, latent: dict[str, Any]) -> list:
 def shared(first: list, second: list, share: Tensor, samples: Tensor) -> list:
     """Two texts, the second with this share (T,) of every latent frame."""
     if any("mask" in options for part in (first, second) for _, options in part):
-        raise ValueError("conditioning: it is for a part of the frame already; a ramp needs texts without a mask")
+        raise ValueError("conditioning: it has a mask already, which a ramp would replace; connect texts without one")
     weight = share[:, None, None].expand(samples.shape[2:])
     parts = ((first, 1 - weight), (second, weight))
     return [

@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from ..sora_core.config import check_size
-from ..sora_core.world import BACKGROUNDS, COLOURS, MOTIONS, SCENES, SHAPES, SIZES, STYLES, render, scene_of
+from ..sora_core.world import (
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    SCENES,
+    SHAPES,
+    SIZES,
+    STYLES,
+    check_words,
+    render,
+    scene_of,
+)
+from . import host
 from .empty import size_fits
 from .host import io
 
@@ -44,8 +56,20 @@ class SoraWorldClip(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, width: int | None = None, height: int | None = None, frames: int | None = None
+        cls,
+        shape: str | None = None,
+        colour: str | None = None,
+        motion: str | None = None,
+        background: str | None = None,
+        style: str | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        frames: int | None = None,
     ) -> bool | str:
+        if None not in (words := (shape, colour, motion, background, style)):  # none is linked
+            fits = host.accepts(lambda given: check_words(*given), words)
+            if fits is not True:
+                return fits
         return size_fits(width, height, frames, most_side=MOST_SIDE, most_frames=MOST_FRAMES)
 
     @classmethod

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from .checkpoint import BUNDLED, read_metadata
 from .cli_tasks import add_tasks
 from .convert import convert
+from .files import replacing
 from .layouts import LAYOUTS
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
@@ -106,7 +107,9 @@ def encode(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise ValueError(f"{args.video}: {error} (--frames cuts the clip, --size WxH resizes it)") from None
     latents = pipeline.encode(frames)
-    save_file({"latents": latents}, out, {"format": LATENTS, "fps": str(video.fps), "vae": vae.fingerprint()})
+    with replacing(out, args.overwrite) as partial:
+        metadata = {"format": LATENTS, "fps": str(video.fps), "vae": vae.fingerprint()}
+        save_file({"latents": latents}, partial, metadata)
     print(f"{out}: latents {tuple(latents.shape)} of {length} frames of {width}x{height} at {float(video.fps):g} fps")
 
 
@@ -216,7 +219,8 @@ def evaluate(args: argparse.Namespace) -> None:
         if shown:
             contact_sheet(shown, path, labels, overwrite=args.overwrite)
     if out is not None:
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        with replacing(out, args.overwrite) as partial:
+            partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 PRECISIONS = {

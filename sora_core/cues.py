@@ -46,7 +46,9 @@ def parse_cues(text: str) -> list[Cue]:
             )
         hours, minutes, seconds = int(match[1] or 0), int(match[2] or 0), float(match[3])
         if (match[2] and seconds >= 60) or (match[1] and minutes >= 60):
-            raise ValueError(f"prompts, line {number}: {line[:40]!r} has 60 or more where the next place begins")
+            raise ValueError(
+                f"prompts, line {number}: {line[:40]!r} has more than 59 seconds or minutes; write 1:15, not 0:75"
+            )
         if CLOCK.match(match[5].strip()):
             raise ValueError(
                 f"prompts, line {number}: {line[:40]!r} has two times; give the one at which it begins, it lasts until "
@@ -71,7 +73,7 @@ def seen_from(cues: Sequence[Cue], begin: int, end: int, length: int, fps: float
 def check_end(cues: Sequence[Cue], frames: int, fps: float) -> None:
     if round(cues[-1].seconds * fps) >= frames:
         raise ValueError(
-            f"the prompt at {cues[-1].seconds:g} s begins behind the end of the clip, which lasts {frames / fps:g} s: "
+            f"the prompt at {cues[-1].seconds:g} s begins after the end of the clip, which lasts {frames / fps:g} s: "
             "make the clip longer, or leave the prompt out"
         )
 

@@ -58,8 +58,9 @@ class Denoiser:
             return denoise(x, self._velocity(x, sigma * TIMESTEPS, now), now)
         level = task.level(now).expand(x.shape[0], -1, -1, -1, -1)
         tokens = map_to_tokens(level, Grid.of(tuple(x.shape[2:]), self.dit.config.patch))
-        v = self._velocity(task.enter(x, now), tokens * TIMESTEPS, now)
-        return task.leave(denoise(x, v, now), now)
+        seen = task.enter(x, now)
+        v = self._velocity(seen, tokens * TIMESTEPS, now)
+        return task.leave(seen, denoise(seen, v, now), now)
 
 
 def _together(texts: list[TextKV]) -> TextKV:

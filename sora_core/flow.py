@@ -65,11 +65,12 @@ def schedule(steps: int, shift: float = 1.0, start: float = 1.0) -> Tensor:
 @dataclass(frozen=True)
 class StrengthMap:
     """What is known of the result, and how far each place may leave it. Same shapes as the latents (B, C, T, H, W),
-    the strength (B, 1, T, H, W) in 0..1 and constant within every patch."""
+    the strength (B, 1, T, H, W) in 0..1 and constant within every patch. levels: the schedule, falling to 0."""
 
     strength: Tensor
     known: Tensor
     noise: Tensor
+    levels: Tensor
     per_token: bool = True  # False for a model that takes one level for the whole clip
 
     def waiting(self, sigma: Tensor | float) -> Tensor:
@@ -86,10 +87,22 @@ class StrengthMap:
         level = self.strength if self.per_token else sigma
         return torch.where(self.waiting(sigma), add_noise(self.known, self.noise, level), x)
 
-    def leave(self, denoised: Tensor, sigma: Tensor | float) -> Tensor:
-        """What the sampler sees: waiting places are known. So their trajectory is the straight path from noise to
-        the known latents, whatever the solver, and they begin to move from that path when sigma falls below m."""
-        return torch.where(self.waiting(sigma), self.known, denoised)
+    def leave(self, seen: Tensor, denoised: Tensor, sigma: Tensor | float) -> Tensor:
+        """What the sampler sees, given what the network saw and the estimate that this makes if it is at sigma.
+
+        Waiting places are known, so their trajectory is the straight path from noise to the known latents, whatever the
+        solver. Where a place's own level lies between sigma and the next one, it begins to move within this step: the
+        share of its estimate is such that Euler's step from sigma to the next level ends where a step from the place's
+        own level would. (A model that takes one level saw more noise there than the place has; it moves it by less.)
+        """
+        sigma = float(sigma)
+        after = float(self.levels[self.levels < sigma].amax()) if bool((self.levels < sigma).any()) else 0.0
+        share = ((1 - after / self.strength) / (1 - after / sigma)).clamp(0, 1).nan_to_num(0)
+        if self.per_token:
+            own = torch.lerp(seen, denoised, self.strength / sigma)
+        else:
+            own, share = denoised, share * self.strength / sigma
+        return torch.where(self.waiting(sigma), torch.lerp(self.known, own, share), denoised)
 
     def finish(self, x: Tensor) -> Tensor:
         """Kept places come back bit for bit, free of the solver's rounding."""

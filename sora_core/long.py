@@ -78,9 +78,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """One window: its latents' shape, its texts, each with the latent frames (T,) that are its own as 1 and the others
-    as 0, and, but for the first window, what is known and how far it may be left (as in `Pipeline.sample`)."""
+    """One window: its number, its latents' shape, its texts, each with the latent frames (T,) that are its own as 1 and
+    the others as 0, and, but for the first window, what is known and how far it may be left (as in
+    `Pipeline.sample`)."""
 
+    number: int
     shape: tuple[int, int, int]
     seed: int
     texts: list[tuple[str, Tensor]]
@@ -125,6 +127,11 @@ class PipelineEngine:
         configs = {name: network.config.to_dict() for name, network in model.networks().items()}
         settings = {key: str(value) for key, value in self.settings.items()}
         return {"weights": weights, "configs": configs, "defaults": model.defaults.to_dict(), "settings": settings}
+
+
+def count_windows(frames: int, window: int, overlap: int, factor: int) -> int:
+    """How many windows make a clip that begins with its first."""
+    return 1 + -(-max(0, frames - window) // (window - 1 - overlap * factor))
 
 
 def make_long(
@@ -232,7 +239,7 @@ def _plan(
         raise ValueError(f"{frames} frames: a clip has at least 1")
     if shape[0] < 3:
         least = 2 * engine.time_factor + 1
-        raise ValueError(f"window of {window} frames: what is seen and what is new takes {least} at least")
+        raise ValueError(f"window of {window} frames: at least {least} are needed, for what is seen and what is new")
     if not 1 <= overlap <= shape[0] - 2:
         raise ValueError(f"overlap {overlap}: windows of {window} frames can share 1 to {shape[0] - 2} latent frames")
     if not 0 <= correct <= 1:
@@ -310,7 +317,7 @@ class _Tasks:
         return strength is None or bool((self.new_of(strength) == 1).all())
 
     def next(self) -> Task:
-        task = Task(self.shape, (self.seed + self.number) % 2**63, self.texts())
+        task = Task(self.number, self.shape, (self.seed + self.number) % 2**63, self.texts())
         known, strength = self._given_here()
         if not self.has_past:
             return replace(task, known=known, strength=strength)

@@ -110,7 +110,7 @@ class Pipeline:
         shape = (dit.config.in_dim, *latent_shape)
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
-        task, start, x = None, 1.0, noise
+        start, x = 1.0, noise
         if (known is None) != (strength is None):
             raise ValueError("known latents and a strength map belong together: give both or neither")
         if known is not None and strength is not None:
@@ -122,17 +122,20 @@ class Pipeline:
             start = float(strength.max())
             if start == 0:
                 return known.clone()
-            task = StrengthMap(strength, known, noise)
             x = add_noise(known, noise, start) if start < 1 else noise
 
         text = dit.prepare_text(self.encode_text(prompts))
         unguided = dit.prepare_text(self.encode_text([negative] * len(prompts))) if cfg != 1 else None
         interval = defaults.cfg_interval if cfg_interval is None else cfg_interval
         further = [(dit.prepare_text(self.encode_text(texts)), share) for texts, share in ramps]
-        denoiser = Denoiser(dit, text, unguided, cfg, interval, task, further)
         sigmas = schedule(defaults.steps if steps is None else steps, shift_for(grid.length, defaults.shift), start)
-        x = SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet)
-        return x if task is None else task.finish(x)
+        if known is None or strength is None:
+            denoiser = Denoiser(dit, text, unguided, cfg, interval, ramps=further)
+            return SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet)
+        task = StrengthMap(strength, known, noise, sigmas)
+        denoiser = Denoiser(dit, text, unguided, cfg, interval, task, further)
+        x = SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet, waiting=task.waiting)
+        return task.finish(x)
 
     def generate(
         self,

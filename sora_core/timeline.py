@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -58,6 +59,14 @@ class Timeline:
     def goes_forward(self) -> bool:
         """Whether all that is given begins at the first frame: what is new can be made from there on, part by part."""
         return bool(self.pieces) and all(at == 0 for at, _ in self.pieces)
+
+    @property
+    def seams(self) -> list[int]:
+        """Frames of the finished clip at which made frames begin behind given ones, or given ones behind made ones."""
+        lead, tail = (0 if part is None else len(part) for part in (self.before, self.after))
+        whole = self.keep.flatten(1).all(1)[slice(*self.show)].tolist()
+        given = [True] * lead + whole + [True] * tail
+        return [t for t, (one, next_one) in enumerate(pairwise(given), 1) if one != next_one]
 
     def encode(self, encode: Encode, multiple: int = 16) -> tuple[Tensor, Tensor]:
         """Latents (1, C, T', H', W') of what is given, zero elsewhere, and their strength map (1, 1, T', H', W').
@@ -313,7 +322,13 @@ def levels(
         raise ValueError(f"mask of shape {tuple(mask.shape)}: give one (1, H, W), or one a frame ({total}, H, W)")
     if mask.shape[1:] != frames.shape[1:3]:
         mask = F.interpolate(mask[:, None].float(), size=frames.shape[1:3], mode="nearest-exact")[:, 0]
-    return out * mask.to("cpu", torch.float32).clamp(0, 1)
+    masked = out * mask.to("cpu", torch.float32).clamp(0, 1)
+    if bool(out.any()) and not bool(masked.any()):
+        raise ValueError(
+            "mask: it is black wherever the clip may change, so nothing would; white marks what changes. (Load Image "
+            "gives a black mask for images without transparency.)"
+        )
+    return masked
 
 
 def _curve(text: str, total: int) -> Tensor:

@@ -58,8 +58,9 @@ class VAE(nn.Module):
     # ---- whole clips
 
     def fingerprint(self) -> str:
-        """Tells one trained VAE's latents from another's: 16 hexadecimal digits."""
-        weight = self.encoder.conv_out.weight.detach().to("cpu", torch.float32).contiguous()
+        """Tells one trained VAE's latents from another's, whatever the decoder and the precision: 16 hexadecimal
+        digits."""
+        weight = self.encoder.conv_out.weight.detach().to("cpu", torch.bfloat16).float().contiguous()
         config = {key: value for key, value in self.config.to_dict().items() if key != "latent_rgb"}
         digest = sha256(json.dumps(config).encode())
         digest.update(weight.numpy().tobytes())

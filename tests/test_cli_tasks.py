@@ -160,7 +160,7 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
         (("long", "--prompts", "{latin}"), "save it as UTF-8"),
         (
             ("long", "0:00 a\n0:30 b", "--seconds", "20", "--window", "17"),
-            "the prompt at 30 s begins behind the end",
+            "the prompt at 30 s begins after the end",
         ),
         (("long", "0:00 a\n1:75 b", "--seconds", "90"), "60 or more"),
         (("long",), "there is no prompt"),

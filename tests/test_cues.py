@@ -22,7 +22,7 @@ def test_a_part_of_a_clip_sees_the_cues_that_are_on_show_in_it() -> None:
     assert seen_from(cues, 0, 10, 10, fps=1) == cues
     assert seen_from(cues, 3, 8, 10, fps=1) == [Cue(-3, "a"), Cue(-1, "b"), Cue(2, "c")]
     assert seen_from(cues, 10, 18, 20, fps=2) == [Cue(-5, "a"), Cue(-3, "b"), Cue(0, "c")]
-    with pytest.raises(ValueError, match="the prompt at 9 s begins behind the end of the clip, which lasts 8 s"):
+    with pytest.raises(ValueError, match="the prompt at 9 s begins after the end of the clip, which lasts 8 s"):
         seen_from(cues, 0, 8, 8, fps=1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -15,10 +17,11 @@ from torch import Tensor
 
 from sora_core.checkpoint import Model
 from sora_core.cues import Cue, seen_from
-from sora_core.long import PipelineEngine, Task, Window, make_long, make_timeline
+from sora_core.long import PipelineEngine, Task, Window, count_windows, make_long, make_timeline
 from sora_core.pipeline import Pipeline
 from sora_core.timeline import edit, extend
 
+ROOT = Path(__file__).parent.parent
 SMALL: dict[str, Any] = {"fps": 1, "width": 64, "height": 64, "window": 17}  # seconds are frames
 CIRCLE = [Cue(0, "a red circle")]
 
@@ -49,6 +52,35 @@ def frames_of(windows: list[Window]) -> Tensor:
 def test_a_clip_is_as_long_as_asked_for(pipeline: Pipeline, frames: int) -> None:
     clip = frames_of(list(long(pipeline, CIRCLE, frames)))
     assert clip.shape == (frames, 64, 64, 3) and 0 <= float(clip.min()) <= float(clip.max()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "window", "overlap"), [(1, 17, 2), (17, 17, 2), (18, 17, 2), (60, 13, 1), (49, 17, 3)]
+)
+def test_windows_are_counted_before_they_are_made(pipeline: Pipeline, frames: int, window: int, overlap: int) -> None:
+    made = list(long(pipeline, CIRCLE, frames, window=window, overlap=overlap))
+    assert len(made) == count_windows(frames, window, overlap, 4)
+
+
+def test_memory_does_not_grow_with_the_length() -> None:
+    """A thousand frames that are looked at one window after the other take no more than sixty do."""
+    code = """
+import resource, sys
+import torch
+sys.path.insert(0, "tests")
+from conftest import tiny
+from sora_core.cues import Cue
+from sora_core.long import PipelineEngine, make_long
+from sora_core.pipeline import Pipeline
+torch.set_num_threads(1)
+engine = PipelineEngine(Pipeline(tiny.__wrapped__()), steps=1, cfg=1)
+peaks = []
+for part in make_long(engine, [Cue(0, "a red circle")], 1000, fps=12, width=64, height=64):
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print((peaks[-1] - peaks[6]) / 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 12  # megabytes; the frames alone are 47
 
 
 def test_the_first_window_is_the_clip_that_is_made_alone(pipeline: Pipeline) -> None:
@@ -185,7 +217,7 @@ def test_what_is_new_behind_a_given_clip_is_corrected_and_edits_are_not(pipeline
 def test_settings_that_fail_claim_no_folder_and_encode_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
     for settings, words in (
         ({"seed": -1}, "seed -1"),
-        ({"cues": [Cue(0, "a"), Cue(40, "b")]}, "begins behind the end"),
+        ({"cues": [Cue(0, "a"), Cue(40, "b")]}, "begins after the end"),
     ):
         with pytest.raises(ValueError, match=words):
             long(pipeline, **({"cues": CIRCLE, "frames": 40, "folder": tmp_path} | settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -168,12 +169,69 @@ def test_the_way_from_the_known_latents_grows_with_strength(pipeline: Pipeline) 
 def test_waiting_places_rest_at_their_own_level(generator: torch.Generator) -> None:
     x0, noise, x = torch.randn(3, 1, 2, 1, 2, 2, generator=generator)
     strength = torch.tensor([[0.0, 0.3], [0.6, 1.0]]).view(1, 1, 1, 2, 2)
-    task = StrengthMap(strength, x0, noise)
+    task = StrengthMap(strength, x0, noise, schedule(4))
     torch.testing.assert_close(task.level(0.5), strength.clamp(max=0.5))
     seen = task.enter(x, 0.5)
     assert torch.equal(seen[..., 0, 0], x0[..., 0, 0])
     torch.testing.assert_close(seen[..., 0, 1], add_noise(x0, noise, 0.3)[..., 0, 1])
     assert torch.equal(seen[..., 1, :], x[..., 1, :])
+
+
+def along_the_map(strengths: Tensor, solver: str, steps: int, data: float = 0.7) -> tuple[Tensor, StrengthMap]:
+    """Numbers, each with a strength of its own, on the exact flow to a normal distribution around 0 with a deviation
+    of `data`. A place's estimate depends on its own value and level alone."""
+    generator = torch.Generator().manual_seed(1)
+    known, noise = torch.randn(2, *strengths.shape, generator=generator)
+    task = StrengthMap(strengths, known, noise, schedule(steps, 3.0))
+
+    def exact(x: Tensor, level: Tensor) -> Tensor:
+        share = (1 - level) * data**2 / ((1 - level) ** 2 * data**2 + level**2)
+        return share * x
+
+    def model(x: Tensor, sigma: Tensor) -> Tensor:
+        now = float(sigma[0])
+        seen, level = task.enter(x, now), task.level(now)
+        velocity = (seen - exact(seen, level)) / level.clamp(min=1e-9)
+        return task.leave(seen, denoise(seen, velocity, now), now)
+
+    out = SAMPLERS[solver](model, noise.clone(), task.levels, disable=True, waiting=task.waiting)
+    return task.finish(out), task
+
+
+MIXED = torch.tensor([[0.0, 0.02, 0.1, 0.2, 0.33, 0.5, 0.62, 0.75, 0.9, 1.0]]).repeat(200, 1)
+
+
+@pytest.mark.parametrize("steps", [2, 6, 20])
+def test_every_place_goes_its_own_way_from_its_own_strength(steps: int) -> None:
+    """Euler's steps from every place's own level, whether the schedule has that level or not."""
+    out, task = along_the_map(MIXED, "euler", steps)
+    for i, m in enumerate(MIXED[0].tolist()):
+        way = [m, *(float(level) for level in task.levels if float(level) < m)]
+        x = add_noise(task.known[:, i], task.noise[:, i], m)
+        for now, after in pairwise(way):
+            estimate = (1 - now) * 0.49 / ((1 - now) ** 2 * 0.49 + now**2) * x
+            x = estimate + (x - estimate) * (after / now)
+        torch.testing.assert_close(out[:, i], x, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("solver", SAMPLERS)
+def test_mixed_strengths_end_where_a_fine_solver_does(solver: str) -> None:
+    """No solver looks across the moment in which a place begins to move."""
+    fine, _ = along_the_map(MIXED, "euler", 2000)
+    error = (along_the_map(MIXED, solver, 20)[0] - fine).square().mean(0).sqrt()
+    plain = (along_the_map(MIXED, "euler", 20)[0] - fine).square().mean(0).sqrt()
+    assert (error <= 1.05 * plain + 1e-6).all() and (error[-1] < plain[-1] / 2 or solver == "euler")
+    assert float(along_the_map(MIXED, solver, 20)[0][:, 0].sub(fine[:, 0]).abs().max()) == 0
+
+
+@pytest.mark.parametrize("solver", SAMPLERS)
+def test_small_strengths_move_a_little(pipeline: Pipeline, solver: str) -> None:
+    """Also those below every level of the schedule, beside places that are made from noise."""
+    latents, strength = known(pipeline), torch.ones(1, 1, *SHAPE)
+    strength[:, :, 0], strength[:, :, 1, :2] = 0.02, 0.1
+    out = pipeline.sample(PROMPT, SHAPE, seeds=[0], known=latents, strength=strength, steps=4, solver=solver)
+    moved = (out - latents).square().mean(1).sqrt()[0]
+    assert 0 < float(moved[0].max()) < float(moved[1, :2].mean()) < float(moved[2].mean())
 
 
 def test_the_network_is_told_each_tokens_level(pipeline: Pipeline) -> None:
@@ -312,10 +370,11 @@ def draw_pairs(solver: str, passes: int, stop: int = 12) -> Tensor:
         return torch.randn(4000, 2, generator=torch.Generator().manual_seed(seed))
 
     known, noise = torch.full((4000, 2), KNOWN), normal(0)
-    task = StrengthMap(torch.tensor([[0.0, 1.0]]).expand(4000, 2), known, noise, per_token=False)
+    task = StrengthMap(torch.tensor([[0.0, 1.0]]).expand(4000, 2), known, noise, schedule(12, 3.0), per_token=False)
 
     def model(x: Tensor, sigma: Tensor) -> Tensor:
-        return task.leave(exact(task.enter(x, sigma[0]), sigma), sigma[0])
+        seen = task.enter(x, sigma[0])
+        return task.leave(seen, exact(seen, sigma), sigma[0])
 
     half = solve_again(
         solver, model, noise, schedule(12, 3.0), disable=True, passes=passes, draw=lambda n: normal(n + 1), stop=stop

@@ -324,3 +324,32 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
 def test_what_cannot_be_says_why(call: Callable, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("line", "seams"),
+    [
+        (extend(torch.rand(18, 16, 16, 3), after=7), [18]),
+        (extend(torch.rand(18, 16, 16, 3), before=7), [7]),
+        (extend(torch.rand(6, 16, 16, 3), before=3, after=5), [3, 9]),
+        (interpolate(torch.rand(9, 16, 16, 3), torch.rand(11, 16, 16, 3), 6), [9, 15]),
+        (interpolate(torch.rand(9, 16, 16, 3), torch.rand(9, 16, 16, 3), 8, overlap=9, soften=2), [7, 19]),
+        (loop(torch.rand(13, 16, 16, 3), 8), [13]),
+        (edit(torch.rand(17, 16, 16, 3), 0.5), []),
+        (edit(torch.rand(40, 16, 16, 3), torch.tensor([0.0] * 20 + [0.7] * 9 + [0.0] * 11)), [20, 29]),
+    ],
+)
+def test_a_timeline_tells_where_its_parts_meet(line: Timeline, seams: list[int]) -> None:
+    assert line.seams == seams
+    sources = [part for part in (line.before, line.after, line.canvas) if part is not None]
+    clip = line.restore(torch.full_like(line.canvas, 0.5))
+    given = [any((frame == part).flatten(1).all(1).any() for part in sources) for frame in clip]
+    assert [t for t in range(1, len(given)) if given[t] != given[t - 1]] == seams
+
+
+def test_a_mask_that_changes_nothing_is_refused() -> None:
+    frames, black = torch.rand(5, 16, 16, 3), torch.zeros(1, 8, 8)
+    with pytest.raises(ValueError, match="mask: it is black wherever the clip may change"):
+        levels(frames, 0.7, mask=black)
+    assert not levels(frames, 0.0, mask=black).any()
+    assert levels(frames, 0.7, mask=black + 0.1).amax() == pytest.approx(0.07)

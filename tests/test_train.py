@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sora_core.checkpoint import Model
 from sora_core.config import PRESETS
@@ -17,7 +19,7 @@ from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.text import tokenize, train_tokenizer
 from sora_core.timeline import SOFT
 from sora_core.train import fast
-from sora_core.train.__main__ import main
+from sora_core.train.__main__ import load_vae, main, save_vae, take_tokenizer
 from sora_core.train.dit import (
     DiTTraining,
     Trainee,
@@ -31,7 +33,7 @@ from sora_core.train.dit import (
 from sora_core.train.latents import Bucket, fill_bucket, read_bucket
 from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.novelty import nearest
-from sora_core.train.run import Run, Training, clip_gradients, learning_rate
+from sora_core.train.run import Run, Training, clip_gradients, fit, learning_rate
 from sora_core.train.text import WORDS, train_text
 from sora_core.train.vae import VAETraining, measure_latents, random_crop, train_vae
 from sora_core.vae import VAE
@@ -377,3 +379,71 @@ def test_options_that_would_do_nothing_are_refused(
     with pytest.raises(SystemExit, match=f"error: {option} does nothing without {other}"):
         main()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_validation_that_was_killed_is_made_again(tmp_path: Path) -> None:
+    """The state is saved before, so that the steps are not lost; the log ends as that of a run that was not killed."""
+    killed = [True]
+
+    def train(folder: Path, kill: bool) -> list[dict[str, Any]]:
+        module = torch.nn.Linear(2, 2)
+        training = Training(steps=12, log_every=5, save_every=100, validate_every=6)
+        run = Run(folder, {}, training)
+
+        def validate(step: int, average: dict[str, Any]) -> None:
+            if kill and killed:
+                killed.clear()
+                raise KeyboardInterrupt
+            run.log(step, validation=1.0)
+
+        fit(run, module, lambda rng, generator: module(torch.ones(2)).square().sum(), validate)
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        return [{key: line[key] for key in line if key in ("step", "validation")} for line in lines]
+
+    whole = train(tmp_path / "whole", kill=False)
+    assert [line["step"] for line in whole] == [5, 6, 10, 12]
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", kill=True)
+    state = Run(tmp_path / "killed", {}, Training()).load()
+    assert state is not None and state["step"] == 6
+    assert train(tmp_path / "killed", kill=True) == whole
+    assert train(tmp_path / "killed", kill=True) == whole  # nothing is left to do
+
+
+def test_a_run_keeps_its_tokenizer(tiny: Model, tmp_path: Path) -> None:
+    take_tokenizer(tmp_path, tiny.tokenizer)
+    kept = (tmp_path / "tokenizer.json").read_bytes()
+    (tmp_path / "state.pt").touch()
+    take_tokenizer(tmp_path, tiny.tokenizer)
+    with pytest.raises(ValueError, match="holds a run with another tokenizer"):
+        take_tokenizer(tmp_path, train_tokenizer(["quite another text, with other words"], 300))
+    assert (tmp_path / "tokenizer.json").read_bytes() == kept
+
+
+def test_what_is_no_vae_says_what_it_is(tmp_path: Path, tiny: Model) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="is no VAE that was trained here"):
+        load_vae(tmp_path / "other.safetensors")
+    with pytest.raises(FileNotFoundError):
+        load_vae(tmp_path / "missing.safetensors")
+    save_vae(tmp_path / "vae.safetensors", tiny.vae)
+    assert same(load_vae(tmp_path / "vae.safetensors"), tiny.vae)
+
+
+def test_sheets_are_not_drawn_by_the_vae_of_other_latents(cache: Path, tiny: Model, tmp_path: Path) -> None:
+    training = DiTTraining(steps=1, tokens=64, mix=(("1x32x32", 1.0),))
+    with pytest.raises(ValueError, match="holds latents of another VAE than the one that draws the sheets"):
+        train_dit(tmp_path, cache, trainee(tiny), training, tiny.vae)
+
+
+def test_latents_are_told_by_their_encoder_alone(untrained: VAE) -> None:
+    """A decoder that was trained further, or weights in bfloat16, as checkpoints keep them, decode the same latents."""
+    other = deepcopy(untrained)
+    for parameter in other.decoder.parameters():
+        parameter.data += 0.01
+    rounded = deepcopy(untrained)
+    for parameter in rounded.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    assert other.fingerprint() == rounded.fingerprint() == untrained.fingerprint()
+    other.encoder.conv_out.weight.data += 0.01
+    assert other.fingerprint() != untrained.fingerprint()

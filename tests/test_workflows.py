@@ -25,6 +25,7 @@ def load_builder() -> ModuleType:
 
 
 BUILD = load_builder()
+LINKABLE = sys.modules["graph"].LINKABLE
 NAMES = [make.__name__ for make in BUILD.WORKFLOWS]
 
 
@@ -47,7 +48,9 @@ def test_both_formats_are_one_graph(name: str) -> None:
         for _, source, output, target, slot, _ in ui["links"]
     }
     for key, node in nodes.items():  # the editor stores widgets by position, and one more after every seed
-        widgets = [value for value in api[key]["inputs"].items() if not isinstance(value[1], list)]
+        linked = {i["name"]: LINKABLE[i["name"]][1] for i in node["inputs"] if "widget" in i}
+        inputs = {name: linked.get(name, value) for name, value in api[key]["inputs"].items()}
+        widgets = [pair for pair in inputs.items() if not isinstance(pair[1], list)]
         expected = [v for name, value in widgets for v in ([value, "fixed"] if name == "seed" else [value])]
         assert node["widgets_values"] == expected, (name, key)
     assert wires == {

@@ -144,7 +144,7 @@ def extend() -> Workflow:
     clip = _material(w, "red", "circle", "moves left", "sky")
     model, vae = _loader(w)
     task = w.add("SoraExtend", vae=vae, images=clip["IMAGE"], before=0, after=8, overlap=9)
-    _finish(w, model, task, PROMPT, "extend", clip, seams="17", source=clip)
+    _finish(w, model, task, PROMPT, "extend", clip, source=clip)
     return w
 
 
@@ -158,7 +158,7 @@ def extend_backward() -> Workflow:
     model, vae = _loader(w)
     task = w.add("SoraExtend", vae=vae, images=clip["IMAGE"], before=8, after=0, overlap=9)
     prompt = "a blue square moves right on a sand background"
-    _finish(w, model, task, prompt, "extend_backward", clip, seams="8", source=clip, source_at=8)
+    _finish(w, model, task, prompt, "extend_backward", clip, source=clip, source_at=8)
     return w
 
 
@@ -178,7 +178,7 @@ def transition() -> Workflow:
     negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
     ramp = w.add("SoraPromptRamp", first=first["CONDITIONING"], second=second["CONDITIONING"], latent=task["LATENT"])
     sampler = _sampler(w, model, ramp, negative, task["LATENT"])
-    tail = _output(w, model, sampler, "transition", seams="17, 25")
+    tail = _output(w, model, sampler, "transition", seams=task["seams"])
     for title, *column in (
         ("Two clips", a, b), ("Model, task", model, task), ("Texts", first, second, negative), ("Ramp", ramp),
         ("Sample", sampler), *tail,
@@ -197,7 +197,7 @@ def loop() -> Workflow:
     model, vae = _loader(w)
     task = w.add("SoraLoop", vae=vae, images=clip["IMAGE"], frames=8, overlap=5)
     prompt = "a green ring circles around on a pink background"
-    _finish(w, model, task, prompt, "loop", clip, seams="17", loop=True, source=clip)
+    _finish(w, model, task, prompt, "loop", clip, loop=True, source=clip)
     return w
 
 
@@ -248,7 +248,7 @@ def reroll() -> Workflow:
     clip = _material(w, "red", "circle", "moves left", "sky")
     model, vae = _loader(w)
     task = w.add("SoraSDEdit", vae=vae, images=clip["IMAGE"], strength=1.0, first_frame=5, last_frame=12, curve="")
-    _finish(w, model, task, PROMPT, "reroll", clip, seams="5, 13")
+    _finish(w, model, task, PROMPT, "reroll", clip)
     return w
 
 
@@ -364,12 +364,12 @@ def _long(
     return w.add(
         "SoraLongVideo", model=model["MODEL"], clip=model["CLIP"], vae=vae, **given, prompts=prompts, negative="",
         frames=frames, fps=FPS, width=128, height=128, window=17, overlap=2, correct=0.2, seed=0, steps=20, cfg=4.0,
-        solver="dpmpp_2m",
+        solver="dpmpp_2m", resample=0,
     )  # fmt: skip
 
 
 def _long_output(w: Workflow, clip: Node, *columns: tuple) -> Workflow:
-    video = w.add("CreateVideo", images=clip["IMAGE"], fps=FPS)
+    video = w.add("CreateVideo", images=clip["IMAGE"], fps=clip["fps"])
     save = w.add("SaveVideo", video=video["VIDEO"], filename_prefix=f"sora/{w.name}", format="auto", codec="auto")
     for title, *column in (*columns, ("Make", clip), ("Video", video), ("Save", save)):
         w.column(title, *column)
@@ -394,13 +394,13 @@ def _texts(w: Workflow, model: Node, prompt: str) -> tuple[Node, Node]:
 
 
 def _finish(
-    w: Workflow, model: Node, task: Node, prompt: str, name: str, clip: Node, *, seams: str = "", loop: bool = False,
+    w: Workflow, model: Node, task: Node, prompt: str, name: str, clip: Node, *, loop: bool = False,
     source: Node | None = None, source_at: int = 0,
 ) -> None:  # fmt: skip
     """The part that all tasks share: texts, sampler, decoder, report, video."""
     positive, negative = _texts(w, model, prompt)
     sampler = _sampler(w, model, positive, negative, task["LATENT"])
-    tail = _output(w, model, sampler, name, seams=seams, loop=loop, source=source, source_at=source_at)
+    tail = _output(w, model, sampler, name, seams=task["seams"], loop=loop, source=source, source_at=source_at)
     for title, *column in (
         ("Material", clip), ("Model, task", model, task), ("Text", positive, negative), ("Sample", sampler), *tail,
     ):  # fmt: skip
@@ -408,7 +408,7 @@ def _finish(
 
 
 def _output(
-    w: Workflow, model: Node, sampler: Node, name: str, *, seams: str = "", loop: bool = False,
+    w: Workflow, model: Node, sampler: Node, name: str, *, seams: str | tuple[Node, int] = "", loop: bool = False,
     source: Node | None = None, source_at: int = 0,
 ) -> list[tuple]:  # fmt: skip
     frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
@@ -416,7 +416,7 @@ def _output(
     save = w.add("SaveVideo", video=video["VIDEO"], filename_prefix=f"sora/{name}", format="auto", codec="auto")
     given = {} if source is None else {"source": source["IMAGE"]}
     figures = w.add("SoraClipReport", images=frames["IMAGE"], **given, seams=seams, loop=loop, source_at=source_at)
-    plot = w.add("SaveImage", "The report", images=figures["IMAGE"], filename_prefix=f"sora/{name}_report")
+    plot = w.add("SaveImage", "The report", images=figures["plot"], filename_prefix=f"sora/{name}_report")
     return [("Decode", frames, video, figures), ("Save", save, plot)]
 
 

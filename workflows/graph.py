@@ -9,15 +9,28 @@ from typing import Any
 COLUMN, GAP, TITLE = 340, 60, 30  # pixels: width of a column, gap between nodes, height of a node's title
 
 
+LINKABLE: dict[str, tuple[str, Any]] = {"seams": ("STRING", ""), "fps": ("FLOAT", 12.0)}
+# widgets that take a link here: type, and what stands in them meanwhile
+
+
 @dataclass(frozen=True)
 class Kind:
-    """What the editor must know of a node type: sockets in, widgets in order, sockets out, size on the canvas."""
+    """What the editor must know of a node type: sockets in, widgets in order, sockets out (a type, or a type and a
+    name), size on the canvas."""
 
     inputs: dict[str, str]
     widgets: tuple[str, ...]
     outputs: tuple[str, ...]
     size: tuple[int, int]
     optional: tuple[str, ...] = ()
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return tuple(output.split()[0] for output in self.outputs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(output.split()[-1] for output in self.outputs)
 
 
 KINDS = {
@@ -44,31 +57,35 @@ KINDS = {
         {}, ("shape", "colour", "motion", "background", "size", "style", "width", "height", "frames", "seed"),
         ("IMAGE",), (300, 300),
     ),
-    "SoraExtend": Kind({"vae": "VAE", "images": "IMAGE"}, ("before", "after", "overlap"), ("LATENT",), (300, 140)),
+    "SoraExtend": Kind(
+        {"vae": "VAE", "images": "IMAGE"}, ("before", "after", "overlap"), ("LATENT", "STRING seams"), (300, 140)
+    ),
     "SoraInterpolate": Kind(
         {"vae": "VAE", "images_a": "IMAGE", "images_b": "IMAGE"},
         ("frames", "overlap", "soften"),
-        ("LATENT",),
+        ("LATENT", "STRING seams"),
         (300, 164),
     ),
-    "SoraLoop": Kind({"vae": "VAE", "images": "IMAGE"}, ("frames", "overlap"), ("LATENT",), (300, 120)),
+    "SoraLoop": Kind(
+        {"vae": "VAE", "images": "IMAGE"}, ("frames", "overlap"), ("LATENT", "STRING seams"), (300, 120)
+    ),
     "SoraPromptRamp": Kind(
         {"first": "CONDITIONING", "second": "CONDITIONING", "latent": "LATENT"}, (), ("CONDITIONING",), (260, 80)
     ),
     "SoraKeyframes": Kind({"vae": "VAE", "latent": "LATENT", "image": "IMAGE"}, ("frame",), ("LATENT",), (300, 120)),
     "SoraSDEdit": Kind(
         {"vae": "VAE", "images": "IMAGE", "mask": "MASK"}, ("strength", "first_frame", "last_frame", "curve"),
-        ("LATENT",), (300, 190), optional=("mask",),
+        ("LATENT", "STRING seams"), (300, 190), optional=("mask",),
     ),
     "SoraLongVideo": Kind(
         {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "latent": "LATENT"},
         ("prompts", "negative", "frames", "fps", "width", "height", "window", "overlap", "correct", "seed", "steps",
-         "cfg", "solver"),
-        ("IMAGE", "STRING"), (380, 520), optional=("latent",),
+         "cfg", "solver", "resample"),
+        ("IMAGE", "STRING report", "STRING seams", "FLOAT fps"), (380, 584), optional=("latent",),
     ),
     "SoraClipReport": Kind(
-        {"images": "IMAGE", "source": "IMAGE"}, ("seams", "loop", "source_at"), ("STRING", "IMAGE"), (300, 150),
-        optional=("source",),
+        {"images": "IMAGE", "source": "IMAGE"}, ("seams", "loop", "source_at"), ("STRING report", "IMAGE plot"),
+        (300, 150), optional=("source",),
     ),
     "SoraLoadDiT": Kind({}, ("weights", "per_token"), ("MODEL",), (400, 100)),
     "SoraJoinExperts": Kind({"high": "MODEL", "low": "MODEL"}, ("boundary",), ("MODEL",), (260, 90)),
@@ -112,8 +129,8 @@ class Node:
         return KINDS[self.type].size
 
     def __getitem__(self, output: str) -> tuple[Node, int]:
-        """The output socket of a type, as in `model["VAE"]`."""
-        return self, KINDS[self.type].outputs.index(output)
+        """The output socket of a name, as in `model["VAE"]`."""
+        return self, KINDS[self.type].names.index(output)
 
 
 @dataclass
@@ -128,9 +145,10 @@ class Workflow:
     def add(self, kind: str, title: str = "", models: list[dict[str, str]] | None = None, **inputs: Any) -> Node:
         """models: what the editor offers to download where it is missing."""
         links = {name: value for name, value in inputs.items() if isinstance(value, tuple)}
-        values = {name: value for name, value in inputs.items() if not isinstance(value, tuple)}
         known = KINDS[kind]
-        assert set(links) <= set(known.inputs) and list(values) == list(known.widgets), (kind, inputs)
+        linked = {name: LINKABLE[name][1] for name in set(links) - set(known.inputs)}
+        values = {name: linked.get(name, value) for name, value in inputs.items() if name not in known.inputs}
+        assert set(links) <= {*known.inputs, *known.widgets} and list(values) == list(known.widgets), (kind, inputs)
         assert set(known.inputs) - set(links) <= set(known.optional), (kind, inputs)
         node = Node(len(self.nodes) + 1, kind, values, links, title, models or [])
         self.nodes.append(node)
@@ -159,7 +177,7 @@ class Workflow:
         """What the editor opens."""
         links: list[list[Any]] = []
         for node in self.nodes:
-            for slot, (name, kind) in enumerate(KINDS[node.type].inputs.items()):
+            for slot, (name, kind) in enumerate(self._sockets(node).items()):
                 if name in node.links:
                     source, output = node.links[name]
                     links.append([len(links) + 1, source.id, output, node.id, slot, kind])
@@ -180,6 +198,12 @@ class Workflow:
         }  # fmt: skip
 
     @staticmethod
+    def _sockets(node: Node) -> dict[str, str]:
+        """Types of the sockets in: the node's own, then those of widgets that are linked."""
+        own = KINDS[node.type].inputs
+        return own | {name: LINKABLE[name][0] for name in node.values if name in node.links}
+
+    @staticmethod
     def _ui_node(node: Node, order: int, links: list[list[Any]]) -> dict[str, Any]:
         kind = KINDS[node.type]
         incoming = {link[4]: link[0] for link in links if link[3] == node.id}
@@ -194,11 +218,12 @@ class Workflow:
             "inputs": [
                 {"name": name, "type": socket, "link": incoming.get(slot)}
                 | ({"shape": 7} if name in kind.optional else {})
-                for slot, (name, socket) in enumerate(kind.inputs.items())
+                | ({"widget": {"name": name}} if name in kind.widgets else {})
+                for slot, (name, socket) in enumerate(Workflow._sockets(node).items())
             ],
             "outputs": [
-                {"name": name, "type": name, "links": ids or None}
-                for name, ids in zip(kind.outputs, outgoing, strict=True)
+                {"name": name, "type": socket, "links": ids or None}
+                for name, socket, ids in zip(kind.names, kind.types, outgoing, strict=True)
             ],
             "properties": {"Node name for S&R": node.type} | ({"models": node.models} if node.models else {}),
             "widgets_values": values,

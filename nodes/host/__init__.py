@@ -27,13 +27,13 @@ from .folders import (
     weight_path,
 )
 from .model import identity, join_experts, native_model, public_model
-from .sampling import interrupted, latent_channels, sample
+from .sampling import beyond, interrupted, latent_channels, sample
 from .text import encode_text, native_clip
 from .vae import decode, decoder, encode, latent_layout, native_vae
 
 __all__ = [
-    "ComfyExtension", "accepts", "check_draft_name", "checkpoint_names", "checkpoint_path", "decode", "decoder",
-    "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io", "join_experts",
+    "ComfyExtension", "accepts", "beyond", "check_draft_name", "checkpoint_names", "checkpoint_path", "decode",
+    "decoder", "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io", "join_experts",
     "keeping_folder", "latent_channels", "latent_layout", "new_draft", "public_model", "public_vae", "sample",
     "stamp", "to_host", "ui", "weight_names", "weight_path",
 ]  # fmt: skip

@@ -24,7 +24,9 @@ from ...sora_core.draft import digest
 from ...sora_core.flow import TIMESTEPS, StrengthMap, schedule, shift_for
 from ...sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ...sora_core.preview import latents_to_rgb
-from ...sora_core.samplers import Progress, solve, solve_again
+from ...sora_core.samplers import Progress, check_span, solve, solve_again
+from ...sora_core.selection import count_frames
+from ...sora_core.timeline import FACTOR
 from .model import STRENGTH, HostModel
 
 PROGRESS = "sora_progress"  # key of a LATENT whose run was stopped: its settings, its begin, how far it came
@@ -48,6 +50,7 @@ def sample(
     solver: str,
     stop: int = 0,
     passes: int = 0,
+    part: tuple[int, int] = (0, 1),
     node_id: str | None,
 ) -> dict[str, Any]:
     """A LATENT (B, C, T, H, W) sampled from a LATENT, whose noise_mask is its strength map.
@@ -55,14 +58,10 @@ def sample(
     A rectified-flow MODEL of any make. Ours is told the level of every token; another one gets the same semantics by
     replacement, and what it makes settles better with what is kept if every step is taken some passes more. stop: steps
     after which the run stops on its way, 0 for none; the LATENT then shows what the result is taken for and brings its
-    progress along, from which another call goes on. Raises ValueError that names what does not fit before the first
-    step.
+    progress along, from which another call goes on. part: number of this run, and of how many, for the progress bar.
+    Raises ValueError that names what does not fit before the first step.
     """
-    run = {"seed": seed, "steps": steps, "solver": solver, "resample": passes}
     halted = latent.get(PROGRESS)
-    if halted is not None and halted["run"] != run:
-        wanted = ", ".join(f"{key} {value}" for key, value in halted["run"].items())
-        raise ValueError(f"latent: its run was begun with {wanted}; go on with the same")
     progress = None
     if halted is not None:
         rows = _clips_of(halted, latent)
@@ -70,6 +69,10 @@ def sample(
         progress = Progress(halted["progress"].x[rows], halted["progress"].denoised[rows], halted["progress"].steps)
     known = _latents(model, latent)
     model, shift = _scheduled(model, known)
+    run = {"seed": seed, "steps": steps, "solver": solver, "resample": passes, "shift": round(shift, 4)}
+    if halted is not None and halted["run"] != run:
+        wanted = ", ".join(f"{key} {value}" for key, value in halted["run"].items())
+        raise ValueError(f"latent: it is of a run that was stopped, with {wanted}; set the same in this node")
     ours = isinstance(model.model, HostModel)
     per_token = ours and model.model.per_token
     patch = model.model.diffusion_model.config.patch if ours else (1, 1, 1)
@@ -79,6 +82,8 @@ def sample(
         return latent | {"samples": known.clone()}
     if strength is not None and bool((strength == 1).all()):
         strength = None
+    levels = schedule(steps, shift, start)
+    check_span(levels, stop or None, progress)
     if per_token and strength is not None:
         positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
 
@@ -86,18 +91,21 @@ def sample(
         wrapped: Any, x: Tensor, sigmas: Tensor, extra_args: dict, callback: Callable, disable: bool | None
     ) -> Tensor:
         nonlocal progress
-        denoise = wrapped
+        denoise, waiting = wrapped, None
         if strength is not None:
-            task = StrengthMap(strength.to(x), wrapped.latent_image, wrapped.noise, per_token=per_token)
+            task = StrengthMap(strength.to(x), wrapped.latent_image, wrapped.noise, sigmas, per_token=per_token)
+            waiting = task.waiting
 
             def denoise(x: Tensor, sigma: Tensor, **args: Any) -> Tensor:
                 now = float(sigma[0])
-                return task.leave(wrapped(task.enter(x, now), sigma, **args), now)
+                seen = task.enter(x, now)
+                return task.leave(seen, wrapped(seen, sigma, **args), now)
 
         run_of = partial(solve_again, passes=passes, draw=again) if passes else solve
         progress = run_of(
-            solver, denoise, x, sigmas, extra_args, callback, disable, stop=stop or None, progress=progress
-        )
+            solver, denoise, x, sigmas, extra_args, callback, disable, stop=stop or None, progress=progress,
+            waiting=waiting,
+        )  # fmt: skip
         return progress.x if progress.steps == steps else progress.denoised
 
     def again(number: int) -> Tensor:
@@ -107,8 +115,8 @@ def sample(
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     samples = guider.sample(
-        _noise(latent, known, seed), known, comfy.samplers.KSAMPLER(sampler), schedule(steps, shift, start), seed=seed,
-        callback=_callback(model, steps, node_id), disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        _noise(latent, known, seed), known, comfy.samplers.KSAMPLER(sampler), levels, seed=seed,
+        callback=_callback(model, steps, part, node_id), disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
     ).to(comfy.model_management.intermediate_device())  # fmt: skip
     if strength is not None:  # kept places come back bit for bit
         samples = torch.where(strength.to(samples) == 0, known.to(samples), samples)
@@ -137,6 +145,20 @@ def _clips_of(halted: dict[str, Any], latent: dict[str, Any]) -> list[int]:
             "latent: it was changed after its run was stopped, which going on would undo; let the run end first, or "
             "begin a new one from its frames (Sora VAE Decode, Sora VAE Encode)"
         ) from None
+
+
+def beyond(model: comfy.model_patcher.ModelPatcher, latent: dict[str, Any]) -> str | None:
+    """A note where a clip is not what a checkpoint of ours was made for: it is made all the same."""
+    if not isinstance(model.model, HostModel) or model.model.defaults is None or latent["samples"].ndim != 5:
+        return None
+    defaults, patch = model.model.defaults, model.model.diffusion_model.config.patch[1]
+    frames, height, width = latent["samples"].shape[2:]
+    pixels = defaults.side_multiple // patch
+    try:
+        defaults.check(width * pixels, height * pixels, count_frames(frames, FACTOR), FACTOR)
+    except ValueError as error:
+        return f"Not what this model was made for: {error}. Expect less of it."
+    return None
 
 
 def latent_channels(model: comfy.model_patcher.ModelPatcher) -> int:
@@ -199,15 +221,18 @@ def _strength(latent: dict[str, Any], known: Tensor, grid: Grid) -> Tensor | Non
     return tokens_to_map(map_to_tokens(strength, grid), grid)
 
 
-def _callback(model: comfy.model_patcher.ModelPatcher, steps: int, node_id: str | None) -> Callable:
+def _callback(
+    model: comfy.model_patcher.ModelPatcher, steps: int, part: tuple[int, int], node_id: str | None
+) -> Callable:
     """Progress, cancelling (the progress bar raises) and a preview of all frames after every step."""
-    progress = comfy.utils.ProgressBar(steps)
+    number, parts = part
+    progress = comfy.utils.ProgressBar(steps * parts)
     latent_format = model.model.latent_format
     previews = comfy.cli_args.args.preview_method != comfy.cli_args.LatentPreviewMethod.NoPreviews
     factors, bias = latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
 
     def callback(step: int, denoised: Tensor, x: Tensor, total: int) -> None:
-        progress.update_absolute(step + 1, total)
+        progress.update_absolute(steps * number + step + 1)
         if previews and factors and node_id is not None and PromptServer.instance is not None:
             frames = latents_to_rgb(denoised[0], [*factors, bias or [0.0, 0.0, 0.0]])
             event = {"node": node_id, "image": _animation(frames)}

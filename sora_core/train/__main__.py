@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
@@ -29,6 +27,7 @@ from ..config import PRESETS, DiTConfig, SamplingDefaults, TextConfig, VAEConfig
 from ..files import replacing
 from ..pipeline import Pipeline
 from ..sheet import contact_sheet
+from ..tensors import describe, open_safetensors
 from ..text import train_tokenizer
 from ..vae import VAE
 from ..world import canonical, scene_of
@@ -49,13 +48,29 @@ def save_vae(path: Path, vae: VAE) -> None:
 
 
 def load_vae(path: Path) -> VAE:
-    """A VAE that was trained here, or that of a whole checkpoint."""
-    with safe_open(path, framework="pt") as file:
-        if file.metadata().get("format") == FORMAT:
+    """A VAE that was trained here, or that of a whole checkpoint. Raises ValueError that says what else the file is."""
+    with open_safetensors(path) as file:
+        metadata, keys = file.metadata() or {}, list(file.keys())
+        if metadata.get("format") == FORMAT:
             return load_checkpoint(path).vae
-        vae = VAE(VAEConfig.from_dict(json.loads(file.metadata()["config"])))
-        vae.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+        if "config" not in metadata:
+            raise ValueError(f"{path} is no VAE that was trained here: {describe(metadata, keys)}")
+        vae = VAE(VAEConfig.from_dict(json.loads(metadata["config"])))
+        vae.load_state_dict({key: file.get_tensor(key) for key in keys})
     return vae.eval()
+
+
+def take_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
+    """Put a tokenizer into a run. Raises ValueError where the run has learnt with another."""
+    path = run / "tokenizer.json"
+    if path.exists():
+        if Tokenizer.from_file(str(path)).to_str() == tokenizer.to_str():
+            return
+        if (run / "state.pt").exists():
+            raise ValueError(f"{run} holds a run with another tokenizer; choose another folder")
+    run.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        tokenizer.save(str(partial))
 
 
 def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
@@ -74,7 +89,9 @@ def vae(args: argparse.Namespace) -> None:
         if option in settings and getattr(args, other) is None:
             raise ValueError(f"--{option} does nothing without --{other}".replace("_", "-"))
     begun = {name: load_vae(path) for name, path in _given(args, "decoder_of", "near").items()}
-    trained = train_vae(args.run, PRESETS[args.preset].vae, replace(VAETraining(), **settings), **begun)
+    if begun and args.preset is not None:
+        raise ValueError("--near and --decoder-of bring their own sizes: leave --preset out")
+    trained = train_vae(args.run, PRESETS[args.preset or "mini"].vae, replace(VAETraining(), **settings), **begun)
     save_vae(args.run / "vae.safetensors", trained)
 
 
@@ -92,8 +109,8 @@ def text(args: argparse.Namespace) -> None:
         save_file(encoder.state_dict(), partial)
 
 
-def _text_of(preset: str) -> TextConfig:
-    config = PRESETS[preset].text
+def _text_of(preset: str | None) -> TextConfig:
+    config = PRESETS[preset or "mini"].text
     if config is None:
         raise ValueError(f"preset {preset} has no text encoder of its own to train")
     return config
@@ -103,24 +120,25 @@ def dit(args: argparse.Namespace) -> None:
     settings = _given(args, "steps", "tokens", "learning_rate", "decay", "seed", "shift", "conditioned", "independent")
     if args.mix:
         settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
-    args.run.mkdir(parents=True, exist_ok=True)
     operations = fast if args.bf16 else nn
+    vae = load_vae(args.vae)
     if args.start is not None:
+        if args.text is not None or args.preset is not None:
+            raise ValueError("--start brings its own text encoder and sizes: leave --text and --preset out")
         begun = load_checkpoint(args.start)
-        begun.tokenizer.save(str(args.run / "tokenizer.json"))
+        take_tokenizer(args.run, begun.tokenizer)
         trainee = Trainee(begun.dit.config, begun.text.config, begun.tokenizer, operations=operations)
         trainee.dit.load_state_dict(begun.dit.state_dict())
         trainee.text.load_state_dict(begun.text.state_dict())
     elif args.text is not None:
-        preset, config = PRESETS[args.preset], _text_of(args.preset)
-        if not (args.run / "tokenizer.json").exists():
-            shutil.copy(args.text / "tokenizer.json", args.run)
-        tokenizer = tokenizer_of(args.run, config.vocab_size)
+        preset, config = PRESETS[args.preset or "mini"], _text_of(args.preset)
+        tokenizer = tokenizer_of(args.text, config.vocab_size)
+        take_tokenizer(args.run, tokenizer)
         trainee = Trainee(preset.dit, config, tokenizer, args.seed or 0, operations)
         trainee.text.load_state_dict(load_file(args.text / "text.safetensors"))
     else:
         raise ValueError("give --text, the run of a text encoder, or --start, a checkpoint to go on from")
-    train_dit(args.run, args.cache, trainee, replace(DiTTraining(), **settings), load_vae(args.vae))
+    train_dit(args.run, args.cache, trainee, replace(DiTTraining(), **settings), vae)
 
 
 def pack(args: argparse.Namespace) -> None:
@@ -130,7 +148,8 @@ def pack(args: argparse.Namespace) -> None:
     dit, text = DiTConfig.from_dict(networks["dit"]), TextConfig.from_dict(networks["text"])
     trainee = Trainee(dit, text, tokenizer_of(args.run, text.vocab_size))
     trainee.load_state_dict(torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)["average"])
-    defaults = replace(SamplingDefaults(), **json.loads(args.defaults))
+    _check_free(args.out, ".safetensors")
+    defaults = SamplingDefaults.from_dict(SamplingDefaults().to_dict() | json.loads(args.defaults))
     provenance = json.loads(args.provenance.read_text(encoding="utf-8")) if args.provenance else {}
     scores = json.loads(args.scores.read_text(encoding="utf-8")) if args.scores else {}
     model = Model(trainee.dit, load_vae(args.vae), trainee.text, trainee.tokenizer, defaults, provenance, scores)
@@ -139,6 +158,7 @@ def pack(args: argparse.Namespace) -> None:
 
 def novelty(args: argparse.Namespace) -> None:
     """The sheet shows every clip that was made above the training clip nearest to it."""
+    _check_free(args.out, ".png")
     pipeline, bucket = Pipeline.load(args.model), Bucket.parse(args.bucket)
     training, scenes = read_bucket(args.cache, bucket, args.split)
     words = scene_of("circle", "red", "moves left", "sky", rng=np.random.default_rng(0))
@@ -147,8 +167,15 @@ def novelty(args: argparse.Namespace) -> None:
     for seed, (clip, index) in enumerate(pairs):
         clips += [clip, pipeline.decode(training[index : index + 1].float())]
         labels += [f"{canonical(words)}, seed {seed}", f"nearest training clip: {canonical(scenes[index])}"]
-    contact_sheet(clips, args.out, labels)
     print(json.dumps(found, indent=2))
+    contact_sheet(clips, args.out, labels)
+
+
+def _check_free(path: Path, suffix: str) -> None:
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"--out {path}: its name has to end with {suffix}")
+    if path.exists():
+        raise ValueError(f"--out {path} exists; choose another name")
 
 
 def _given(args: argparse.Namespace, *names: str) -> dict[str, object]:
@@ -174,10 +201,12 @@ def main() -> None:
                 "styled",
                 "nearness",
                 "latent_noise",
+                "preset",
+                "seed",
             ),
         ),
-        (text, ("run", "steps")),
-        (latents, ("vae", "cache", "bucket", "clips", "split")),
+        (text, ("run", "steps", "preset", "seed")),
+        (latents, ("vae", "cache", "bucket", "clips", "split", "seed")),
         (
             dit,
             (
@@ -195,6 +224,8 @@ def main() -> None:
                 "conditioned",
                 "independent",
                 "bf16",
+                "preset",
+                "seed",
             ),
         ),
         (pack, ("vae", "run", "out", "defaults", "provenance", "scores")),
@@ -202,8 +233,6 @@ def main() -> None:
     ):
         one = commands.add_parser(run.__name__)
         one.set_defaults(call=run)
-        one.add_argument("--preset", default="mini", choices=list(PRESETS))
-        one.add_argument("--seed", type=int)
         for name in options:
             one.add_argument(f"--{name.replace('_', '-')}", **OPTIONS[name])
     args = top.parse_args()
@@ -214,6 +243,8 @@ def main() -> None:
 
 
 OPTIONS: dict[str, dict] = {
+    "preset": {"choices": list(PRESETS), "help": "sizes of the networks (default: mini)"},
+    "seed": {"type": int, "help": "draws everything that is random (default: 0)"},
     "run": {"type": Path, "required": True, "help": "folder of the run"},
     "cache": {"type": Path, "required": True, "help": "folder of the latent cache"},
     "vae": {"type": Path, "required": True, "help": "a trained VAE"},

@@ -203,6 +203,9 @@ def train_dit(
     parts = [name.partition(":") for name in names]
     buckets = [read_bucket(cache, Bucket.parse(size), split or "train") for size, _, split in parts]
     first = Bucket.parse(parts[0][0])
+    mark = Path(cache) / "vae.txt"
+    if vae is not None and mark.exists() and mark.read_text(encoding="utf-8") != vae.fingerprint():
+        raise ValueError(f"{cache} holds latents of another VAE than the one that draws the sheets; give that one")
     held_latents, held_scenes = read_bucket(cache, first, "held_out")
     held_latents, held_scenes = held_latents[:32].float(), held_scenes[:32]
     captions = [canonical(scene) for scene in held_scenes]

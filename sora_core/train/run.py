@@ -11,7 +11,6 @@ The loop is `fit`; what is trained, and on what, stands in `vae` and `dit`.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..files import replacing
 from .muon import Muon
 
 
@@ -53,7 +53,8 @@ class Run:
         text = json.dumps({"networks": networks, "training": asdict(training)}, indent=2) + "\n"
         if path.exists() and json.loads(path.read_text(encoding="utf-8"))["networks"] != json.loads(text)["networks"]:
             raise ValueError(f"{folder} holds a run of another network; choose another folder")
-        path.write_text(text, encoding="utf-8")
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
         self._begin = time.monotonic()
 
     def log(self, step: int, **values: Any) -> None:
@@ -67,9 +68,14 @@ class Run:
 
     def save(self, **state: Any) -> None:
         """Replace the state in one stroke: a kill leaves the old one or the new one, never half of one."""
-        partial = self.folder / "state.pt.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.folder / "state.pt")
+        with replacing(self.folder / "state.pt") as partial:
+            torch.save(state, partial)
+
+    def validated(self, step: int) -> bool:
+        """Whether the log has more of a step than its loss."""
+        log = self.folder / "log.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        return any(line["step"] == step and "loss" not in line for line in map(json.loads, lines))
 
     def load(self) -> dict[str, Any] | None:
         """The last saved state, or None at the start of a run. The log goes back to that step, too."""
@@ -81,7 +87,8 @@ class Run:
         if log.exists():
             lines = [line for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
             kept = [line for line in lines if json.loads(line)["step"] <= state["step"]]
-            log.write_text("".join(kept), encoding="utf-8")
+            with replacing(log) as partial:
+                partial.write_text("".join(kept), encoding="utf-8")
             if kept:
                 self._begin -= json.loads(kept[-1])["seconds"]
         return state
@@ -111,6 +118,12 @@ def fit(
         module.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average.values, step, norms, losses = state["average"], state["step"], state["norms"], state["losses"]
+
+    def due(step: int) -> bool:
+        return step > 0 and (step % training.validate_every == 0 or step == training.steps)
+
+    if due(step) and not run.validated(step):  # it was killed before it was
+        validate(step, average.values)
     generator = torch.Generator()
     while step < training.steps:
         rng = np.random.default_rng((training.seed, step))
@@ -123,15 +136,14 @@ def fit(
             average.update(module, step)
         losses.append(float(loss.detach()))
         step += 1
-        last = step == training.steps
         if step % training.log_every == 0:
             run.log(step, loss=float(np.mean(losses)))
             losses.clear()
-        if step % training.validate_every == 0 or last:
-            validate(step, average.values)
-        if step % training.save_every == 0 or last:
+        if step % training.save_every == 0 or due(step):  # first: validation takes its time
             state = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
             run.save(**state, step=step, norms=norms, losses=losses)
+        if due(step):
+            validate(step, average.values)
         if step == stop_at:
             break
     module.load_state_dict(average.values)

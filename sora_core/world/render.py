@@ -33,6 +33,7 @@ GLOW_REACH = 0.28  # of the neon glow, beyond the contour
 STAR_INNER = 0.4
 RING_INNER = 0.55
 PIXEL_BLOCKS = 16  # blocks of the pixel style along the shorter side
+SMALL = 1_200_000  # pixels over all frames
 _BLOCK_SAMPLES = 4  # samples a block averages, per side
 
 
@@ -259,9 +260,15 @@ def _meadow(height: int, half: tuple[float, float]) -> np.ndarray:
     return (sky + below * (grass - sky)).astype(np.float32)[None, :, None]
 
 
-@lru_cache(maxsize=4)
 def _sea(num_frames: int, height: int, width: int, half: tuple[float, float]) -> np.ndarray:
-    """Sky over water whose waves roll by one length over the clip: (T, H, W, 3)."""
+    """Sky over water whose waves roll by one length over the clip: (T, H, W, 3). Small ones, of which training draws
+    one after another, are kept."""
+    small = num_frames * height * width <= SMALL
+    return (_kept_sea if small else _kept_sea.__wrapped__)(num_frames, height, width, half)
+
+
+@lru_cache(maxsize=4)
+def _kept_sea(num_frames: int, height: int, width: int, half: tuple[float, float]) -> np.ndarray:
     y = _centres(height, half[1])[:, None] - HORIZONS["sea"]  # H 1
     x = _centres(width, half[0])  # W
     phase = (2 * math.pi * clip_times(num_frames))[:, None, None]  # T 1 1

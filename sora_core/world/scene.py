@@ -183,11 +183,6 @@ def held_out_combination(shape: str, colour: str, motion: str) -> bool:
     return index % 10 == 0
 
 
-def is_held_out(scene: Scene) -> bool:
-    """Whether the scene is a single object of a combination that training never shows."""
-    return len(scene.things) == 1 and _held_out(scene.things[0])
-
-
 def is_visible(colour: str, background: str, style: str = "plain") -> bool:
     """Whether a colour stands out from a background (for neon, from the darkened background too)."""
     fields = SCENES.get(background) or (BACKGROUNDS[background],)
@@ -214,7 +209,7 @@ def scene_of(
 
     Raises ValueError for an attribute outside the tables or a combination the world does not contain.
     """
-    _check(shape, colour, motion, background, style, size, speed, wall)
+    check_words(shape, colour, motion, background, style, size, speed, wall)
     half_width, half_height = extents(aspect)
     place = _place_behind_wall if wall else _place
     thing = place(Thing(shape, colour, motion, size, speed), _Box(0, 0, half_width, half_height), rng)
@@ -358,7 +353,11 @@ def _jitter(rng: np.random.Generator, half_extent: float, reach: float) -> float
     return slack * rng.uniform(-0.9, 0.9)
 
 
-def _check(shape: str, colour: str, motion: str, background: str, style: str, size: str, speed: str, wall: bool):
+def check_words(
+    shape: str, colour: str, motion: str, background: str, style: str = "plain", size: str = "medium",
+    speed: str = "normal", wall: bool = False,
+) -> None:  # fmt: skip
+    """Raises ValueError that names a word that is not of this world, or words that do not go together."""
     tables = {
         "shape": (shape, SHAPES),
         "colour": (colour, COLOURS),
@@ -372,13 +371,13 @@ def _check(shape: str, colour: str, motion: str, background: str, style: str, si
         if value not in table:
             raise ValueError(f"{name} must be one of {', '.join(table)}; got {value!r}")
     if motion == "spins" and shape not in SPINNABLE:
-        raise ValueError(f"a {shape} cannot be seen to spin")
+        raise ValueError(f"shape {shape}: it cannot be seen to spin; choose {', '.join(SPINNABLE)}, or another motion")
     if speed != "normal" and motion not in WITH_SPEED:
-        raise ValueError(f"{motion!r} takes no speed")
+        raise ValueError(f"speed {speed}: what {motion} has none; leave it at normal")
     if wall and (motion not in MOTIONS[:2] or size == "large" or speed != "normal"):
         raise ValueError("behind the wall a small or medium thing moves left or right at normal speed")
     if not is_visible(colour, background, style):
-        raise ValueError(f"{colour} is too near the {background} background")
+        raise ValueError(f"colour {colour}: it is too near the {background} background; choose another of the two")
 
 
 def _held_out(thing: Thing) -> bool:

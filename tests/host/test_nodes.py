@@ -33,13 +33,13 @@ NODES = {
     "SoraPatchStrength": ("SORA_PATCHES",),
     "SoraViewPatches": ("IMAGE",),
     "SoraWorldClip": ("IMAGE",),
-    "SoraExtend": ("LATENT",),
-    "SoraInterpolate": ("LATENT",),
-    "SoraLoop": ("LATENT",),
+    "SoraExtend": ("LATENT", "STRING"),
+    "SoraInterpolate": ("LATENT", "STRING"),
+    "SoraLoop": ("LATENT", "STRING"),
     "SoraKeyframes": ("LATENT",),
-    "SoraSDEdit": ("LATENT",),
+    "SoraSDEdit": ("LATENT", "STRING"),
     "SoraPromptRamp": ("CONDITIONING",),
-    "SoraLongVideo": ("IMAGE", "STRING"),
+    "SoraLongVideo": ("IMAGE", "STRING", "STRING", "FLOAT"),
     "SoraClipReport": ("STRING", "IMAGE"),
     "SoraLoadDiT": ("MODEL",),
     "SoraLoadVAE": ("VAE",),
@@ -71,7 +71,8 @@ def test_the_editor_s_widgets_are_the_host_s(server: Any, kinds: dict[str, Any])
         inputs = {key: value[0] for key, value in spec.items() if not is_widget(value[0])}
         assert inputs == kind.inputs, name
         assert tuple(key for key, value in spec.items() if is_widget(value[0])) == kind.widgets, name
-        assert tuple(info[name]["output"]) == kind.outputs, name
+        assert tuple(info[name]["output"]) == kind.types, name
+        assert tuple(info[name]["output_name"]) == kind.names, name
 
 
 def test_help_pages_are_served(server: Any) -> None:
