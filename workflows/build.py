@@ -95,10 +95,10 @@ def patches() -> Workflow:
     clip = _material(w, "red", "circle", "moves left", "sky")
     latent = w.add("SoraVAEEncode", vae=model["VAE"], images=clip["IMAGE"])
     cut = w.add("SoraPatchify", "Cut; keep everything", latent=latent["LATENT"], strength=0.0)
-    chosen = w.add("SoraPatchStrength", "Make frames 9 to the end", patches=cut["SORA_PATCHES"], strength=1.0,
+    chosen = w.add("SoraPatchStrength", "Make frames 9 to the end", patches=cut["patches"], strength=1.0,
                    first_frame=9, last_frame=-1, left=0.0, top=0.0, right=1.0, bottom=1.0)  # fmt: skip
-    whole = w.add("SoraUnpatchify", patches=chosen["SORA_PATCHES"])
-    view = w.add("SoraViewPatches", patches=chosen["SORA_PATCHES"])
+    whole = w.add("SoraUnpatchify", patches=chosen["patches"])
+    view = w.add("SoraViewPatches", patches=chosen["patches"])
     picture = w.add("SaveImage", "The patches", images=view["IMAGE"], filename_prefix="sora/patches_view")
     positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text=PROMPT)
     negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")

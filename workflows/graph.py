@@ -45,12 +45,12 @@ KINDS = {
     ),
     "SoraVAEEncode": Kind({"vae": "VAE", "images": "IMAGE"}, (), ("LATENT",), (240, 60)),
     "SoraVAEDecode": Kind({"vae": "VAE", "latent": "LATENT"}, (), ("IMAGE",), (240, 60)),
-    "SoraPatchify": Kind({"latent": "LATENT"}, ("strength",), ("SORA_PATCHES",), (260, 60)),
+    "SoraPatchify": Kind({"latent": "LATENT"}, ("strength",), ("SORA_PATCHES patches",), (260, 60)),
     "SoraUnpatchify": Kind({"patches": "SORA_PATCHES"}, (), ("LATENT",), (240, 40)),
     "SoraPatchStrength": Kind(
         {"patches": "SORA_PATCHES", "mask": "MASK"},
-        ("strength", "first_frame", "last_frame", "left", "top", "right", "bottom"), ("SORA_PATCHES",), (300, 230),
-        optional=("mask",),
+        ("strength", "first_frame", "last_frame", "left", "top", "right", "bottom"), ("SORA_PATCHES patches",),
+        (300, 230), optional=("mask",),
     ),
     "SoraViewPatches": Kind({"patches": "SORA_PATCHES"}, (), ("IMAGE",), (240, 40)),
     "SoraWorldClip": Kind(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def test_a_run_that_was_stopped_goes_on_from_a_file(
     assert torch.equal(rest, whole) and not torch.equal(half, whole)
     prompt[sampler]["inputs"]["steps"] = 7
     outcome = server.run(prompt)
-    assert "go on with the same" in outcome.error["exception_message"]
+    assert "set the same in this node" in outcome.error["exception_message"]
 
 
 def test_a_draft_that_was_picked_goes_on_as_itself(server: Any, api: Any, tmp_path: Path) -> None:
@@ -195,8 +196,8 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
     folders = server.base / "output" / "sora_long"
     windows = 0
     for event in server.events(server.queue(prompt)):
-        if event["type"] == "progress" and event["data"]["value"] == event["data"]["max"] == 2:
-            windows += 1
+        if event["type"] == "progress" and event["data"]["max"] == 16 and event["data"]["value"] % 2 == 0:
+            windows += 1  # of eight, of two steps each, in one bar
             if windows == 4:
                 server.post("/interrupt", {})
         last = event["type"]
@@ -207,13 +208,55 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
     clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
     assert len(clip.frames) == 72 and clip.fps == 12
     steps = [
-        e for e in outcome.events if e["type"] == "progress" and e["data"]["node"] == node and e["data"]["max"] == 2
+        e for e in outcome.events if e["type"] == "progress" and e["data"]["node"] == node and e["data"]["max"] == 16
     ]
+    values = [e["data"]["value"] for e in steps]
+    assert values == sorted(values) and values[-1] == 16
     assert 0 < len({id(e) for e in steps}) <= 2 * (8 - len(before)) + 2  # finished windows were not made again
-    (done,) = folders.glob("*/finished")  # it stays for a second try, until another clip begins
+    done = max(folders.glob("*/finished"), key=lambda path: path.stat().st_mtime)
+    for number in range(9):  # older ones
+        (folders / f"old{number}").mkdir()
+        (folders / f"old{number}" / "finished").touch()
+        os.utime(folders / f"old{number}" / "finished", (number, number))
     prompt[node]["inputs"] |= {"prompts": "a red circle", "frames": 9, "window": 9, "overlap": 1}
     assert server.run(prompt).error is None
-    assert not done.exists() and len(list(folders.glob("*/window-*"))) == 1
+    assert done.exists() and len(list(folders.glob("*/finished"))) == 8  # for a second try, or to be made longer
+    assert not (folders / "old0").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "seams"),
+    [
+        ("extend", "SoraExtend", "17"),
+        ("extend_backward", "SoraExtend", "8"),
+        ("transition", "SoraInterpolate", "17, 25"),
+        ("loop", "SoraLoop", "17"),
+        ("reroll", "SoraSDEdit", "5, 13"),
+        ("long_video", "SoraLongVideo", "9, 13"),
+        ("long_edit", "SoraLongVideo", "1, 17, 25"),
+    ],
+)
+def test_tasks_tell_where_their_parts_meet(server: Any, api: Any, name: str, node: str, seams: str) -> None:
+    prompt = quick(api(name))
+    task = by_class(prompt, node)[0]
+    if name == "long_video":
+        prompt[task]["inputs"] |= {"prompts": "a red circle", "frames": 17, "window": 9, "overlap": 1}
+    wanted = {key: value for key, value in prompt.items() if "Save" not in value["class_type"]}
+    shown = {"source": [task, 2 if node == "SoraLongVideo" else 1]}
+    outcome = server.run(wanted | {"seams": {"class_type": "PreviewAny", "inputs": shown}})
+    assert outcome.error is None and outcome.outputs["seams"]["text"] == [seams]
+
+
+@pytest.mark.parametrize(("height", "told"), [(48, "from 64 to 256"), (64, None)])
+def test_a_clip_of_an_unusual_size_is_made_with_a_note(server: Any, api: Any, height: int, told: str | None) -> None:
+    prompt = api("text_to_image")
+    sampler = by_class(prompt, "SoraSampler")[0]
+    prompt[by_class(prompt, "SoraEmptyVideo")[0]]["inputs"] |= {"width": 64, "height": height}
+    prompt[sampler]["inputs"] |= {"steps": 1, "seed": 3}
+    outcome = server.run(prompt)
+    assert outcome.error is None
+    note = json.dumps(outcome.outputs.get(sampler, {}))
+    assert told in note if told else "text" not in note
 
 
 def test_a_long_clip_is_edited_in_windows(server: Any, api: Any, tmp_path: Path) -> None:
