@@ -18,7 +18,7 @@ class SoraSaveDraft(io.ComfyNode):
             "Sampler has come. Files go to output/drafts; none is overwritten.",
             inputs=[
                 io.Latent.Input("latent", tooltip="Of a task, or of a Sora Sampler that stopped on its way."),
-                io.String.Input("name", default="draft", tooltip="Begin of the file's name; a number is added."),
+                io.String.Input("name", default="draft", tooltip="Start of the file name; a number is added."),
             ],
             is_output_node=True,
         )

@@ -105,7 +105,7 @@ def task_of(latent: dict[str, Any]) -> tuple[Timeline, tuple[Tensor, Tensor]]:
     samples, mask = latent["samples"], latent.get("noise_mask", torch.empty(0))
     if not (torch.equal(samples.to(known), known) and torch.equal(mask.to(strength), strength)):
         raise ValueError(
-            "latent: it was changed behind its task; connect the task itself to this node, and set the strengths there"
+            "latent: it was changed after its task; connect the task itself to this node, and set the strengths there"
         )
     return line, (known.cpu(), strength.cpu())
 

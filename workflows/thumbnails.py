@@ -54,9 +54,25 @@ def frames_of(host: str, file: dict[str, str]) -> Tensor:
         return read_video(path).frames
 
 
-def four(frames: Tensor) -> Tensor:
-    """Four frames of a clip (T, H, W, 3), first to last, as a square."""
-    a, b, c, d = (frames[round(i * (len(frames) - 1) / 3)] for i in range(4))
+# frames that are shown of a clip in which most is given
+SHOWN = {"extend": (12, 16, 20, 24), "extend_backward": (0, 4, 8, 12), "transition": (15, 18, 22, 26),
+         "loop": (16, 18, 21, 24), "reroll": (4, 7, 10, 13)}  # fmt: skip
+EDGE = torch.tensor([1.0, 0.55, 0.0])  # around frames that were made
+MADE = {"extend": range(17, 25), "extend_backward": range(8), "transition": range(17, 25), "loop": range(17, 25),
+        "reroll": range(5, 13)}  # fmt: skip
+
+
+def four(frames: Tensor, name: str) -> Tensor:
+    """Four frames of a clip (T, H, W, 3) as a square; where a task gives some, the made ones have an edge."""
+    places = SHOWN.get(name) or [round(i * (len(frames) - 1) / 3) for i in range(4)]
+    tiles = []
+    for at in places:
+        tile, width = frames[at].clone(), max(2, frames.shape[1] // 40)
+        if at in MADE.get(name, ()):
+            for side in (tile[:width], tile[-width:], tile[:, :width], tile[:, -width:]):
+                side[:] = EDGE
+        tiles.append(tile)
+    a, b, c, d = tiles
     return torch.cat([torch.cat([a, b], dim=1), torch.cat([c, d], dim=1)])
 
 
@@ -92,7 +108,7 @@ def main() -> None:
         files = run(host, json.loads(path.read_text(encoding="utf-8")))
         clips = [frames_of(host, file) for file in files]
         clip = min(clips, key=len) if path.stem in STILL else max(clips, key=lambda c: (len(c), c.shape[1]))
-        save(path.stem, four(clip) if len(clip) > 1 else clip[0])
+        save(path.stem, four(clip, path.stem) if len(clip) > 1 else clip[0])
         print(path.stem)
 
 
