@@ -45,8 +45,8 @@ def wan_experts() -> Workflow:
         "# Two experts as one: Wan 2.2 14B\n\n" + FILES.format(both, UMT5, VAE_21)
         + "One transformer for the high noise levels, where a clip finds its shape, one for the low ones, where it "
         "finds its detail. Sora Join Experts makes one MODEL of them, for any sampler and all tasks. LoRAs go before "
-        "it.\n\nSora Load DiT unpacks scaled eight bits to bfloat16, 28.6 GB for each expert. To keep eight bits, load both "
-        "with ComfyUI's own *Load Diffusion Model*: Sora Join Experts takes any MODEL.",
+        "it.\n\nSora Load DiT unpacks scaled eight bits to bfloat16, 28.6 GB for each expert. To keep eight bits, load "
+        "both with ComfyUI's own *Load Diffusion Model*: Sora Join Experts takes any MODEL.",
     )  # fmt: skip
     experts = [
         w.add("SoraLoadDiT", title, models=_file(WAN_22, "diffusion_models", name), weights=name, per_token=False)
