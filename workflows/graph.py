@@ -93,6 +93,8 @@ KINDS = {
     "UNETLoader": Kind({}, ("unet_name", "weight_dtype"), ("MODEL",), (400, 100)),
     "VAELoader": Kind({}, ("vae_name",), ("VAE",), (400, 80)),
     "CLIPLoader": Kind({}, ("clip_name", "type", "device"), ("CLIP",), (400, 130)),
+    "LoadVideo": Kind({}, ("file",), ("VIDEO",), (300, 340)),
+    "GetVideoComponents": Kind({"video": "VIDEO"}, (), ("IMAGE images", "AUDIO audio", "FLOAT fps"), (260, 80)),
     "LoadImage": Kind({}, ("image",), ("IMAGE", "MASK"), (300, 340)),
     "ImageScale": Kind({"image": "IMAGE"}, ("upscale_method", "width", "height", "crop"), ("IMAGE",), (260, 150)),
     "ImageFromBatch": Kind({"image": "IMAGE"}, ("batch_index", "length"), ("IMAGE",), (260, 90)),

@@ -23,7 +23,8 @@ from torch import Tensor
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from sora_core.video import read_video  # noqa: E402
+from sora_core.video import read_video, write_video  # noqa: E402
+from sora_core.world import render, scene_of  # noqa: E402
 
 SIDE = 384  # pixels
 STILL = ("patches", "text_to_image")  # whose picture says more than their video
@@ -44,6 +45,19 @@ def run(host: str, prompt: dict[str, Any]) -> list[dict[str, str]]:
         raise RuntimeError(history[number]["status"]["messages"])
     files = [entry for output in history[number]["outputs"].values() for entry in output.get("images", [])]
     return [{key: entry[key] for key in ("filename", "subfolder", "type")} for entry in files]
+
+
+def upload(host: str, name: str, frames: Tensor) -> None:
+    """Put a clip where the host's Load Video finds it."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_video(Path(folder) / name, frames, 12)
+        content = (Path(folder) / name).read_bytes()
+    head = f'--edge\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'.encode()
+    request = urllib.request.Request(
+        f"{host}/upload/image", head + content + b"\r\n--edge--\r\n",
+        {"Content-Type": "multipart/form-data; boundary=edge"},
+    )  # fmt: skip
+    urllib.request.urlopen(request).close()
 
 
 def frames_of(host: str, file: dict[str, str]) -> Tensor:
@@ -105,6 +119,9 @@ def main() -> None:
         if path.stem.startswith("wan_"):
             save(path.stem, card(path.stem))
             continue
+        if path.stem == "your_video":
+            scene = scene_of("circle", "red", "circles around", "sky", rng=np.random.default_rng(0))
+            upload(host, "clip.mp4", render(scene, 33, 128, 128))
         files = run(host, json.loads(path.read_text(encoding="utf-8")))
         clips = [frames_of(host, file) for file in files]
         clip = min(clips, key=len) if path.stem in STILL else max(clips, key=lambda c: (len(c), c.shape[1]))

@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from prompts import assert_it_still_works, by_class, latents, saved, wan, with_latent_saved
 from torch import Tensor
 
-from sora_core.video import read_video
+from sora_core.video import read_video, write_video
+from sora_core.world import render, scene_of
 
 TASKS = ["extend", "extend_backward", "transition", "loop", "keyframes", "sdedit", "reroll"]
 
@@ -274,6 +276,15 @@ def test_a_long_clip_is_edited_in_windows(server: Any, api: Any, tmp_path: Path)
     }
     prompt[node]["inputs"]["latent"] = ["later", 0]
     assert "Sora Sampler makes such a clip at once" in server.run(prompt).error["exception_message"]
+
+
+def test_a_video_of_one_s_own_keeps_its_rate_length_and_size(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = quick(api("your_video"))
+    frames = render(scene_of("circle", "red", "circles around", "sky", rng=np.random.default_rng(0)), 22, 56, 72)
+    write_video(server.base / "input" / "clip.mp4", frames, 25)
+    outcome = server.run(prompt)
+    clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
+    assert clip.frames.shape == frames.shape and clip.fps == 25
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""From a text to a clip or an image, through the VAE, and patches in the artist's hand."""
+
+from __future__ import annotations
+
+from graph import Workflow
+from parts import BUNDLED, FPS, PROMPT, in_columns, material, sample, save_video
+
+
+def text_to_video() -> Workflow:
+    w = Workflow(
+        "text_to_video",
+        "# Text to video\n\nA text and noise go in, a clip comes out.\n\n"
+        "1. **Prompt**: a shape, a colour, a motion and a place, as in *a yellow circle grows on a night background*.\n"
+        "2. **Canvas**: width and height in multiples of 16 pixels, 4n + 1 frames.\n"
+        "3. **Queue**. Another seed gives another clip.\n\n"
+        "sora-mini plays at 12 frames a second.",
+    )
+    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
+    positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text=PROMPT)
+    negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+    empty = w.add("SoraEmptyVideo", "Canvas", width=128, height=128, frames=17, batch_size=1)
+    sampler = sample(w, model, positive, negative, empty["LATENT"])
+    frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
+    save_video(w, frames["IMAGE"], "sora/text_to_video", (model,), (positive, negative, empty), (sampler,), (frames,))
+    return w
+
+
+def text_to_image() -> Workflow:
+    w = Workflow(
+        "text_to_image",
+        "# Text to image\n\nAn image is a clip of one frame: the same model, the same nodes, frames = 1.",
+    )
+    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
+    positive = w.add(
+        "SoraTextEncode", "Prompt", clip=model["CLIP"], text="a green triangle stays still on a sand background"
+    )
+    negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+    empty = w.add("SoraEmptyVideo", "Canvas of one frame", width=128, height=128, frames=1, batch_size=1)
+    sampler = sample(w, model, positive, negative, empty["LATENT"])
+    image = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
+    save = w.add("SaveImage", images=image["IMAGE"], filename_prefix="sora/text_to_image")
+    in_columns(w, (model,), (positive, negative, empty), (sampler,), (image,), (save,))
+    return w
+
+
+def vae_roundtrip() -> Workflow:
+    w = Workflow(
+        "vae_roundtrip",
+        "# Through the VAE and back\n\nThe causal 3D VAE alone: 17 frames of 128 x 128 become 5 x 16 x 16 latents of "
+        "16 channels, 1/41 of the numbers, and come back.\n\nBoth clips are saved: compare them. Put your own clip in "
+        "with *Load Video* and *Get Video Components* (4n + 1 frames, sides in multiples of 16).",
+    )
+    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
+    clip = material(w, "yellow", "star", "spins", "night")
+    latent = w.add("SoraVAEEncode", vae=model["VAE"], images=clip["IMAGE"])
+    frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=latent["LATENT"])
+    after = w.add("CreateVideo", images=frames["IMAGE"], fps=FPS)
+    save_after = w.add("SaveVideo", "Through the VAE", video=after["VIDEO"], filename_prefix="sora/vae_roundtrip",
+                       format="auto", codec="auto")  # fmt: skip
+    before = w.add("CreateVideo", images=clip["IMAGE"], fps=FPS)
+    save_before = w.add("SaveVideo", "The source", video=before["VIDEO"], filename_prefix="sora/vae_source",
+                        format="auto", codec="auto")  # fmt: skip
+    for title, *column in (("Model and material", model, clip), ("Encode", latent), ("Decode", frames),
+                           ("Video", after, before), ("Save", save_after, save_before)):  # fmt: skip
+        w.column(title, *column)
+    before.position = (before.position[0], save_before.position[1])
+    return w
+
+
+def patches() -> Workflow:
+    w = Workflow(
+        "patches",
+        "# Patches and their strength\n\nThe idea of this pack: a clip is a sequence of spacetime patches, and one "
+        "number per patch, its **strength**, says what the sampler may do. **0** keeps it, **1** makes it from noise, "
+        "between: edits it.\n\nHere all patches are kept but those from frame 9 on: the clip's second half is made "
+        "anew from its first half and the text. Look at the picture of the patches, then change the frames, the box, "
+        "or give a MASK.",
+    )
+    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
+    clip = material(w, "red", "circle", "moves left", "sky")
+    latent = w.add("SoraVAEEncode", vae=model["VAE"], images=clip["IMAGE"])
+    cut = w.add("SoraPatchify", "Cut; keep everything", latent=latent["LATENT"], strength=0.0)
+    chosen = w.add("SoraPatchStrength", "Make frames 9 to the end", patches=cut["patches"], strength=1.0,
+                   first_frame=9, last_frame=-1, left=0.0, top=0.0, right=1.0, bottom=1.0)  # fmt: skip
+    whole = w.add("SoraUnpatchify", patches=chosen["patches"])
+    view = w.add("SoraViewPatches", patches=chosen["patches"])
+    picture = w.add("SaveImage", "The patches", images=view["IMAGE"], filename_prefix="sora/patches_view")
+    positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text=PROMPT)
+    negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+    sampler = sample(w, model, positive, negative, whole["LATENT"])
+    frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
+    video = w.add("CreateVideo", images=frames["IMAGE"], fps=FPS)
+    save = w.add("SaveVideo", video=video["VIDEO"], filename_prefix="sora/patches", format="auto", codec="auto")
+    for title, *column in (
+        ("Model and material", model, clip), ("Text, latents", positive, negative, latent), ("Patches", cut, chosen),
+        ("Together; a look", whole, view), ("Sample", sampler, picture), ("Decode", frames, video), ("Save", save),
+    ):  # fmt: skip
+        w.column(title, *column)
+    return w
+
+
+def stock_sampler() -> Workflow:
+    w = Workflow(
+        "stock_sampler",
+        "# ComfyUI's own nodes\n\nThe model is a native MODEL, the text encoder a native CLIP, the VAE a native VAE: "
+        "CLIP Text Encode, KSampler, VAE Decode, LoRA loaders and the rest work with them.\n\nUse the *simple* "
+        "scheduler: it is the schedule the model was trained for.",
+    )
+    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
+    positive = w.add("CLIPTextEncode", "Prompt", clip=model["CLIP"], text="a blue square moves up on a sand background")
+    negative = w.add("CLIPTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+    empty = w.add("SoraEmptyVideo", "Canvas", width=128, height=128, frames=17, batch_size=1)
+    sampler = w.add(
+        "KSampler", model=model["MODEL"], positive=positive["CONDITIONING"], negative=negative["CONDITIONING"],
+        latent_image=empty["LATENT"], seed=0, steps=30, cfg=4.0, sampler_name="euler", scheduler="simple", denoise=1.0,
+    )  # fmt: skip
+    frames = w.add("VAEDecode", samples=sampler["LATENT"], vae=model["VAE"])
+    save_video(w, frames["IMAGE"], "sora/stock_sampler", (model,), (positive, negative, empty), (sampler,), (frames,))
+    return w
