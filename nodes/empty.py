@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from ..sora_core.config import check_size
+from ..sora_core.config import SamplingDefaults, check_size
 from . import host
 from .host import io
 
 LAYOUT = 16, 4, 8  # channels, frames and pixels per latent: sora-mini and Wan 2.1
 PATCH = 2  # latents per token along a side
 MOST_SIDE, MOST_FRAMES = 8192, 16381
-SIDE = "Pixels, a multiple of 16. sora-mini was made for 128 and runs from 64 to 256."
+DEFAULTS = SamplingDefaults()
+SIDE = f"Pixels, a multiple of 16. sora-mini was made for {DEFAULTS.width} and runs from 64 to 256."
 
 
 def size_fits(
@@ -29,7 +30,7 @@ def size_fits(
 class SoraEmptyVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 128, "min": 16, "max": MOST_SIDE, "step": 16}
+        side = {"default": DEFAULTS.width, "min": 16, "max": MOST_SIDE, "step": 16}
         return io.Schema(
             node_id="SoraEmptyVideo",
             display_name="Sora Empty Video",

@@ -74,7 +74,7 @@ class HostEngine:
 class SoraLongVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 128, "min": 16, "max": 8192, "step": 16}
+        side = {"default": DEFAULTS.width, "min": 16, "max": 8192, "step": 16}
         return io.Schema(
             node_id="SoraLongVideo",
             display_name="Sora Long Video",

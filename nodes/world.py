@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..sora_core.config import check_size
+from ..sora_core.config import SamplingDefaults, check_size
 from ..sora_core.world import (
     BACKGROUNDS,
     COLOURS,
@@ -27,7 +27,7 @@ MOST_SIDE, MOST_FRAMES = 1024, 1025
 class SoraWorldClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 128, "min": 16, "max": MOST_SIDE, "step": 16}
+        side = {"default": SamplingDefaults().width, "min": 16, "max": MOST_SIDE, "step": 16}
         return io.Schema(
             node_id="SoraWorldClip",
             display_name="Sora World Clip",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graph import Workflow
-from parts import BUNDLED, FPS, PROMPT, in_columns, material, sample, save_video
+from parts import BUNDLED, FPS, PROMPT, SIDE, in_columns, material, sample, save_video
 
 
 def text_to_video() -> Workflow:
@@ -18,7 +18,7 @@ def text_to_video() -> Workflow:
     model = w.add("SoraLoadModel", checkpoint=BUNDLED)
     positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text=PROMPT)
     negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
-    empty = w.add("SoraEmptyVideo", "Canvas", width=128, height=128, frames=17, batch_size=1)
+    empty = w.add("SoraEmptyVideo", "Canvas", width=SIDE, height=SIDE, frames=17, batch_size=1)
     sampler = sample(w, model, positive, negative, empty["LATENT"])
     frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
     save_video(w, frames["IMAGE"], "sora/text_to_video", (model,), (positive, negative, empty), (sampler,), (frames,))
@@ -35,7 +35,7 @@ def text_to_image() -> Workflow:
         "SoraTextEncode", "Prompt", clip=model["CLIP"], text="a green triangle stays still on a sand background"
     )
     negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
-    empty = w.add("SoraEmptyVideo", "Canvas of one frame", width=128, height=128, frames=1, batch_size=1)
+    empty = w.add("SoraEmptyVideo", "Canvas of one frame", width=SIDE, height=SIDE, frames=1, batch_size=1)
     sampler = sample(w, model, positive, negative, empty["LATENT"])
     image = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
     save = w.add("SaveImage", images=image["IMAGE"], filename_prefix="sora/text_to_image")
@@ -46,9 +46,10 @@ def text_to_image() -> Workflow:
 def vae_roundtrip() -> Workflow:
     w = Workflow(
         "vae_roundtrip",
-        "# Through the VAE and back\n\nThe causal 3D VAE alone: 17 frames of 128 x 128 become 5 x 16 x 16 latents of "
-        "16 channels, 1/41 of the numbers, and come back.\n\nBoth clips are saved: compare them. Put your own clip in "
-        "with *Load Video* and *Get Video Components* (4n + 1 frames, sides in multiples of 16).",
+        f"# Through the VAE and back\n\nThe causal 3D VAE alone: 17 frames of {SIDE} x {SIDE} become 5 x "
+        f"{SIDE // 8} x {SIDE // 8} latents of 16 channels, 1/41 of the numbers, and come back.\n\nBoth clips are "
+        "saved: compare them. Put your own clip in with *Load Video* and *Get Video Components* (4n + 1 frames, sides "
+        "in multiples of 16).",
     )
     model = w.add("SoraLoadModel", checkpoint=BUNDLED)
     clip = material(w, "yellow", "star", "spins", "night")
@@ -109,7 +110,7 @@ def stock_sampler() -> Workflow:
     model = w.add("SoraLoadModel", checkpoint=BUNDLED)
     positive = w.add("CLIPTextEncode", "Prompt", clip=model["CLIP"], text="a blue square moves up on a sand background")
     negative = w.add("CLIPTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
-    empty = w.add("SoraEmptyVideo", "Canvas", width=128, height=128, frames=17, batch_size=1)
+    empty = w.add("SoraEmptyVideo", "Canvas", width=SIDE, height=SIDE, frames=17, batch_size=1)
     sampler = w.add(
         "KSampler", model=model["MODEL"], positive=positive["CONDITIONING"], negative=negative["CONDITIONING"],
         latent_image=empty["LATENT"], seed=0, steps=30, cfg=4.0, sampler_name="euler", scheduler="simple", denoise=1.0,

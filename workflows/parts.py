@@ -5,6 +5,7 @@ from __future__ import annotations
 from graph import Node, Workflow
 
 FPS = 12.0
+SIDE = 128  # pixels: what sora-mini was made for
 BUNDLED = "sora-mini (bundled)"
 PROMPT = "a red circle moves left on a sky background"
 
@@ -29,7 +30,7 @@ def sample(w: Workflow, model: Node, positive: Node, negative: Node, latent: tup
 def material(w: Workflow, colour: str, shape: str, motion: str, background: str, frames: int = 17) -> Node:
     return w.add(
         "SoraWorldClip", "Material", shape=shape, colour=colour, motion=motion, background=background, size="medium",
-        style="plain", width=128, height=128, frames=frames, seed=0,
+        style="plain", width=SIDE, height=SIDE, frames=frames, seed=0,
     )  # fmt: skip
 
 

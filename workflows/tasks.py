@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graph import Workflow
-from parts import FPS, PROMPT, finish, loader, material, output, sample, texts
+from parts import FPS, PROMPT, SIDE, finish, loader, material, output, sample, texts
 
 
 def extend() -> Workflow:
@@ -83,7 +83,7 @@ def keyframes() -> Workflow:
     model, vae = loader(w)
     one = w.add("ImageFromBatch", "First image", image=clip["IMAGE"], batch_index=0, length=1)
     other = w.add("ImageFromBatch", "Last image", image=clip["IMAGE"], batch_index=16, length=1)
-    empty = w.add("SoraEmptyVideo", "Canvas", width=128, height=128, frames=17, batch_size=1)
+    empty = w.add("SoraEmptyVideo", "Canvas", width=SIDE, height=SIDE, frames=17, batch_size=1)
     first = w.add("SoraKeyframes", "At the beginning", vae=vae, latent=empty["LATENT"], image=one["IMAGE"], frame=0)
     last = w.add("SoraKeyframes", "At the end", vae=vae, latent=first["LATENT"], image=other["IMAGE"], frame=-1)
     positive, negative = texts(w, model, "an orange square moves right on a gray background")
@@ -132,8 +132,8 @@ def inpaint() -> Workflow:
         "\n\nAny MASK does: one for all frames, or one a frame, from *Load Image (as Mask)* or the mask editor.",
     )
     clip = material(w, "red", "circle", "moves left", "sky")
-    black = w.add("SolidMask", "Stays", value=0.0, width=128, height=128)
-    white = w.add("SolidMask", "Is made", value=1.0, width=128, height=96)
+    black = w.add("SolidMask", "Stays", value=0.0, width=SIDE, height=SIDE)
+    white = w.add("SolidMask", "Is made", value=1.0, width=SIDE, height=SIDE * 3 // 4)
     mask = w.add("MaskComposite", destination=black["MASK"], source=white["MASK"], x=0, y=0, operation="add")
     model, vae = loader(w)
     task = w.add("SoraSDEdit", vae=vae, images=clip["IMAGE"], mask=mask["MASK"], strength=1.0, first_frame=0,
@@ -188,7 +188,7 @@ def draft_refine() -> Workflow:
     look = w.add("CreateVideo", images=small["IMAGE"], fps=FPS)
     save = w.add("SaveVideo", "The draft", video=look["VIDEO"], filename_prefix="sora/draft", format="auto",
                  codec="auto")  # fmt: skip
-    large = w.add("ImageScale", "To full size", image=small["IMAGE"], upscale_method="bicubic", width=128, height=128,
+    large = w.add("ImageScale", "To full size", image=small["IMAGE"], upscale_method="bicubic", width=SIDE, height=SIDE,
                   crop="disabled")  # fmt: skip
     task = w.add("SoraSDEdit", vae=vae, images=large["IMAGE"], strength=0.7, first_frame=0, last_frame=-1, curve="")
     sampler = sample(w, model, positive, negative, task["LATENT"])

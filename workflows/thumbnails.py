@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
+import parts
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -121,7 +122,7 @@ def main() -> None:
             continue
         if path.stem == "your_video":
             scene = scene_of("circle", "red", "circles around", "sky", rng=np.random.default_rng(0))
-            upload(host, "clip.mp4", render(scene, 33, 128, 128))
+            upload(host, "clip.mp4", render(scene, 33, parts.SIDE, parts.SIDE))
         files = run(host, json.loads(path.read_text(encoding="utf-8")))
         clips = [frames_of(host, file) for file in files]
         clip = min(clips, key=len) if path.stem in STILL else max(clips, key=lambda c: (len(c), c.shape[1]))

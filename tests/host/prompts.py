@@ -8,6 +8,10 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sora_core.config import SamplingDefaults
+
+SIDE = SamplingDefaults().width  # pixels, of the shipped workflows
+
 
 def by_class(prompt: dict[str, Any], name: str) -> list[str]:
     return [node for node, content in prompt.items() if content["class_type"] == name]

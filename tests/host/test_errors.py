@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from prompts import assert_it_still_works, by_class
+from prompts import SIDE, assert_it_still_works, by_class
 from safetensors.torch import save_file
 
 
@@ -103,7 +103,7 @@ def test_a_foreign_checkpoint_is_named(server: Any, api: Any) -> None:
 def test_a_mask_of_another_shape_is_named(server: Any, api: Any) -> None:
     prompt = api("text_to_video")
     sampler, empty = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraEmptyVideo")[0]
-    prompt["mask"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 128, "height": 128}}
+    prompt["mask"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": SIDE, "height": SIDE}}
     prompt["set"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": [empty, 0], "mask": ["mask", 0]}}
     prompt[sampler]["inputs"]["latent"] = ["set", 0]
     outcome = server.run(prompt)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prompts import by_class, latents, saved
+from prompts import SIDE, by_class, latents, saved
 from safetensors.torch import save_file
 
 from sora_core.checkpoint import Model
@@ -95,7 +95,7 @@ def test_a_prompt_becomes_a_video(
     prompt = api(name)
     outcome = server.run(prompt)
     clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
-    assert clip.frames.shape == (17, 128, 128, 3) and clip.fps == 12
+    assert clip.frames.shape == (17, SIDE, SIDE, 3) and clip.fps == 12
     seen = analyse(clip.frames)
     assert (seen.colour, seen.motion, seen.background) == (colour, motion, background)
 
@@ -104,7 +104,7 @@ def test_a_prompt_becomes_an_image(server: Any, api: Any, tmp_path: Path) -> Non
     prompt = api("text_to_image")
     outcome = server.run(prompt)
     image = read_video(saved(server, outcome, by_class(prompt, "SaveImage")[0], tmp_path))
-    assert image.frames.shape == (1, 128, 128, 3)
+    assert image.frames.shape == (1, SIDE, SIDE, 3)
     seen = analyse(image.frames)
     assert (seen.colour, seen.background) == ("green", "sand")
 
@@ -117,9 +117,9 @@ def test_the_vae_gives_back_what_it_was_given(server: Any, api: Any, tmp_path: P
         for node in by_class(prompt, "SaveVideo")
     }
     source, after = clips["The source"].frames, clips["Through the VAE"].frames
-    assert source.shape == after.shape == (17, 128, 128, 3)
+    assert source.shape == after.shape == (17, SIDE, SIDE, 3)
     assert psnr(frames_to_video(source), frames_to_video(after)) > 24  # through the VAE and twice through H.264
-    star = render(scene_of("star", "yellow", "spins", "night", rng=np.random.default_rng(0)), 17, 128, 128)
+    star = render(scene_of("star", "yellow", "spins", "night", rng=np.random.default_rng(0)), 17, SIDE, SIDE)
     pipeline = Pipeline(bundled)
     core = pipeline.decode(pipeline.encode(star))
     assert psnr(frames_to_video(core), frames_to_video(after)) > 32  # only the H.264 lies between
@@ -140,7 +140,7 @@ def test_patches_that_are_kept_stay(server: Any, api: Any, tmp_path: Path, bundl
     expected = draw_patches(set_strength(patches, 1.0, select(patches.grid, 9, -1)))
     assert picture.shape == expected.shape and float((picture - expected).abs().mean()) < 0.01
     clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path)).frames
-    assert clip.shape == (17, 128, 128, 3)
+    assert clip.shape == (17, SIDE, SIDE, 3)
     assert analyse(clip).colour == "red"
 
 
@@ -312,7 +312,7 @@ def test_the_host_s_vae_nodes_do_what_ours_do(server: Any, api: Any, tmp_path: P
     for node in (decode, *nodes):
         files = [server.view(entry, tmp_path) for entry in outcome.outputs["save" + node]["images"]]
         videos[node] = torch.stack([read_video(file).frames[0] for file in files])
-    assert videos[decode].shape == (17, 128, 128, 3)
+    assert videos[decode].shape == (17, SIDE, SIDE, 3)
     assert float((videos["decode"] - videos[decode]).abs().max()) <= 1.01 / 255
     assert psnr(frames_to_video(videos["tiled"]), frames_to_video(videos[decode])) > 30
 
@@ -331,18 +331,18 @@ def test_a_mask_paints_strengths(server: Any, api: Any, tmp_path: Path) -> None:
     """A MASK given to Sora Patch Strength: black keeps its patches bit for bit, white is made."""
     prompt = api("patches")
     chosen = by_class(prompt, "SoraPatchStrength")[0]
-    prompt["black"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 128, "height": 128}}
-    prompt["white"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 128}}
+    prompt["black"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": SIDE, "height": SIDE}}
+    prompt["white"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": SIDE // 2, "height": SIDE}}
     prompt["mask"] = {
         "class_type": "MaskComposite",
-        "inputs": {"destination": ["black", 0], "source": ["white", 0], "x": 64, "y": 0, "operation": "add"},
+        "inputs": {"destination": ["black", 0], "source": ["white", 0], "x": SIDE // 2, "y": 0, "operation": "add"},
     }
     prompt[chosen]["inputs"] |= {"mask": ["mask", 0], "first_frame": 0}
     prompt[by_class(prompt, "SoraSampler")[0]]["inputs"]["steps"] = 3
     encoded = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
     sampled = latents(server, prompt, by_class(prompt, "SoraSampler")[0], tmp_path)
-    assert torch.equal(sampled[..., :8], encoded[..., :8])
-    assert not torch.isclose(sampled[..., 8:], encoded[..., 8:]).all(1).any()
+    assert torch.equal(sampled[..., : SIDE // 16], encoded[..., : SIDE // 16])
+    assert not torch.isclose(sampled[..., SIDE // 16 :], encoded[..., SIDE // 16 :]).all(1).any()
 
 
 def test_material_is_the_world_s(server: Any, api: Any, tmp_path: Path) -> None:
@@ -350,5 +350,5 @@ def test_material_is_the_world_s(server: Any, api: Any, tmp_path: Path) -> None:
     clip = by_class(prompt, "SoraWorldClip")[0]
     prompt["save"] = {"class_type": "SaveImage", "inputs": {"images": [clip, 0], "filename_prefix": "material"}}
     first = read_video(saved(server, server.run(prompt), "save", tmp_path)).frames
-    expected = render(scene_of("star", "yellow", "spins", "night", rng=np.random.default_rng(0)), 17, 128, 128)
+    expected = render(scene_of("star", "yellow", "spins", "night", rng=np.random.default_rng(0)), 17, SIDE, SIDE)
     assert float((first[0] - expected[0]).abs().max()) <= 1.01 / 255

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prompts import assert_it_still_works, by_class, latents, saved, wan, with_latent_saved
+from prompts import SIDE, assert_it_still_works, by_class, latents, saved, wan, with_latent_saved
 from torch import Tensor
 
 from sora_core.video import read_video, write_video
@@ -66,7 +66,7 @@ def test_given_frames_come_back_bit_for_bit(server: Any, api: Any, tmp_path: Pat
     made, *sources = frames_of(server, quick(prompt), [decode, *clips], tmp_path)
     first = sources[0]
     length, places = given_in(name, first, sources[-1])
-    assert made.shape == (length, 128, 128, 3)
+    assert made.shape == (length, SIDE, SIDE, 3)
     for at, frames in places:
         assert torch.equal(made[at : at + len(frames)], frames)
     if name == "sdedit":
@@ -83,11 +83,12 @@ def test_what_a_mask_leaves_stays_bit_for_bit(server: Any, api: Any, tmp_path: P
     decode, clip = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraWorldClip")[0]
     made, source = frames_of(server, quick(prompt), [decode, clip], tmp_path)
     if name == "outpaint":
-        assert made.shape == (17, 128, 192, 3) and torch.equal(made[:, :, 32:160], source)
-        new, before = torch.cat([made[:, :, :32], made[:, :, 160:]], dim=2), torch.tensor(0.5)
+        assert made.shape == (17, SIDE, SIDE + 64, 3) and torch.equal(made[:, :, 32:-32], source)
+        new, before = torch.cat([made[:, :, :32], made[:, :, -32:]], dim=2), torch.tensor(0.5)
     else:
-        assert torch.equal(made[:, 96:], source[:, 96:])
-        new, before = made[:, :96], source[:, :96]
+        lower = SIDE * 3 // 4
+        assert torch.equal(made[:, lower:], source[:, lower:])
+        new, before = made[:, :lower], source[:, :lower]
     assert float((new - before).abs().mean()) > 0.02
 
 
