@@ -171,6 +171,7 @@ class SamplingDefaults(_Config):
     fps: int = 12
     steps: int = 20
     cfg: float = 4.0
+    cfg_before: float = 1.0  # where it is less: in the latent frame right before a given one
     cfg_interval: tuple[float, float] = (0.0, 1.0)  # levels that are guided
     solver: str = "dpmpp_2m"
     shift: float = 3.0  # at 80 tokens; grows with the square root of the number of tokens

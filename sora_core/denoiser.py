@@ -18,7 +18,8 @@ class Denoiser:
     text, negative: prepared keys and values. cfg: strength of classifier-free guidance (arXiv 2207.12598); at 1, or
     outside `interval` (arXiv 2404.07724), `negative` is not read. interval: the lowest and highest sigma that are
     guided. strengths: the task; None makes everything from noise. ramps: further texts, and the share of every latent
-    frame (T,), from 0 to 1, that each takes over from those before it.
+    frame (T,), from 0 to 1, that each takes over from those before it. cfg_before: guidance in the latent frame right
+    before a given one, which has to lead there more than to what the text says.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Denoiser:
         interval: tuple[float, float] = (0.0, 1.0),
         strengths: StrengthMap | None = None,
         ramps: Sequence[tuple[TextKV, Tensor]] = (),
+        cfg_before: float | None = None,
     ) -> None:
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg}: guidance needs a negative text (an empty one will do)")
@@ -37,6 +39,9 @@ class Denoiser:
         texts = [text, *(further for further, _ in ramps)]
         self.shares = [share.view(1, 1, -1, 1, 1) for _, share in ramps]
         self.plain = _together(texts)
+        self.scale: float | Tensor = cfg
+        if strengths is not None and cfg_before is not None and cfg_before < cfg:
+            self.scale = torch.where(strengths.before_given(), cfg_before, cfg)
         self.guided = None if cfg == 1.0 or negative is None else _together([*texts, negative])
 
     def _velocity(self, x: Tensor, timestep: Tensor, sigma: float) -> Tensor:
@@ -48,7 +53,7 @@ class Denoiser:
         positive = parts[0]
         for part, share in zip(parts[1:], self.shares, strict=False):  # behind them comes the negative, if there is one
             positive = torch.lerp(positive, part, share.to(x))
-        return positive if guided is None else parts[-1] + self.cfg * (positive - parts[-1])
+        return positive if guided is None else parts[-1] + self.scale * (positive - parts[-1])
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x (B, C, T, H, W), sigma (B,) with one value."""

@@ -133,7 +133,7 @@ class Pipeline:
             denoiser = Denoiser(dit, text, unguided, cfg, interval, ramps=further)
             return SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet)
         task = StrengthMap(strength, known, noise, sigmas)
-        denoiser = Denoiser(dit, text, unguided, cfg, interval, task, further)
+        denoiser = Denoiser(dit, text, unguided, cfg, interval, task, further, defaults.cfg_before)
         x = SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet, waiting=task.waiting)
         return task.finish(x)
 

@@ -127,6 +127,24 @@ def test_guidance_extrapolates_from_negative_to_positive(tiny: Model, generator:
     torch.testing.assert_close(guided, negative + 3 * (positive - negative), atol=1e-4, rtol=1e-4)
 
 
+def test_guidance_is_less_right_before_what_is_given(tiny: Model, generator: torch.Generator) -> None:
+    noise, sigma = torch.randn(1, tiny.dit.config.in_dim, *SHAPE, generator=generator), torch.tensor([0.6])
+    a, b = (tiny.dit.prepare_text(torch.randn(1, 4, tiny.dit.config.text_dim, generator=generator)) for _ in range(2))
+
+    def guided(strengths: list[float], cfg: float, before: float | None) -> Tensor:
+        strength = torch.tensor(strengths).view(1, 1, -1, 1, 1).expand(1, 1, *SHAPE)
+        task = StrengthMap(strength, noise, noise, schedule(4))
+        return Denoiser(tiny.dit, a, b, cfg, strengths=task, cfg_before=before)(noise, sigma)
+
+    for strengths, eased in (([1, 1, 0.1], 1), ([1, 0, 1], 0), ([0, 1, 0.1], 1)):
+        out, full, less = guided(strengths, 4, 1.5), guided(strengths, 4, None), guided(strengths, 1.5, None)
+        torch.testing.assert_close(out[:, :, eased], less[:, :, eased], atol=1e-5, rtol=1e-5)
+        others = [t for t in range(3) if t != eased]
+        assert torch.equal(out[:, :, others], full[:, :, others]) and not torch.allclose(out, full)
+    for strengths in ([0, 1, 1], [0.1, 0.8, 0.1], [1, 0.6, 0.1]):  # nothing is made right before what is given
+        assert torch.equal(guided(strengths, 4, 1.5), guided(strengths, 4, None))
+
+
 def known(pipeline: Pipeline) -> Tensor:
     return torch.randn(1, 4, *SHAPE, generator=torch.Generator().manual_seed(5))
 

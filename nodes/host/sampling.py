@@ -87,6 +87,9 @@ def sample(
     if per_token and strength is not None:
         positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
 
+    if ours and model.model.defaults is not None and strength is not None and cfg != 1:
+        model = _leading_in(model, StrengthMap(strength, known, known, levels), cfg)
+
     def sampler(
         wrapped: Any, x: Tensor, sigmas: Tensor, extra_args: dict, callback: Callable, disable: bool | None
     ) -> Tensor:
@@ -125,6 +128,21 @@ def sample(
         return out
     progress = Progress(progress.x.cpu(), progress.denoised.cpu(), progress.steps)
     return out | {PROGRESS: {"run": run, "known": known, "progress": progress, "clips": _marks(out)}}
+
+
+def _leading_in(
+    model: comfy.model_patcher.ModelPatcher, task: StrengthMap, cfg: float
+) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL that is guided less in the latent frame right before a given one, as its checkpoint says."""
+    least, places = min(cfg, model.model.defaults.cfg_before), task.before_given()
+
+    def ease(call: dict[str, Any]) -> Tensor:
+        denoised, positive, negative = (call[key] for key in ("denoised", "cond_denoised", "uncond_denoised"))
+        return torch.where(places.to(denoised.device), torch.lerp(negative, positive, least), denoised)
+
+    model = model.clone()
+    model.set_model_sampler_post_cfg_function(ease)
+    return model
 
 
 def _marks(latent: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from sora_core.patches import to_patches
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.preview import draw_patches
 from sora_core.selection import select, set_strength
+from sora_core.timeline import extend
 from sora_core.video import read_video
 from sora_core.world import analyse, render, scene_of
 
@@ -199,6 +200,21 @@ def test_the_stock_sampler_keeps_what_the_map_keeps(server: Any, api: Any, tmp_p
     known = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
     assert (theirs - known)[:, :, :3].abs().max() < 1e-5  # the host's own arithmetic rounds
     assert (ours - theirs).abs().max() < 1e-4
+
+
+def test_a_task_is_sampled_as_in_the_core(server: Any, api: Any, tmp_path: Path, bundled: Model) -> None:
+    prompt = api("extend_backward")
+    sampler, clip = by_class(prompt, "SoraSampler")[0], prompt[by_class(prompt, "SoraWorldClip")[0]]["inputs"]
+    prompt[sampler]["inputs"]["steps"] = 4
+    words = (clip["shape"], clip["colour"], clip["motion"], clip["background"])
+    frames = render(scene_of(*words, rng=np.random.default_rng(clip["seed"])), clip["frames"], SIDE, SIDE)
+    pipeline = Pipeline(bundled)
+    known, strength = extend(frames, before=8).encode(pipeline.encode)
+    core = pipeline.sample(
+        ["a blue square moves right on a sand background"], tuple(known.shape[2:]), seeds=[0], known=known,
+        strength=strength, steps=4,
+    )  # fmt: skip
+    assert (latents(server, prompt, sampler, tmp_path) - core).abs().max() < 1e-3
 
 
 def test_a_lora_changes_the_output_and_leaves_without_a_trace(
