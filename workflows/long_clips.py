@@ -48,7 +48,7 @@ def your_video() -> Workflow:
     parts = w.add("GetVideoComponents", video=file["VIDEO"])
     model, vae = loader(w)
     task = w.add("SoraSDEdit", vae=vae, images=parts["images"], strength=0.85, first_frame=0, last_frame=-1, curve="")
-    prompt = "a blue circle circles around on a sky background"
+    prompt = "a blue circle moves left on a sky background"
     clip = _long(w, model, vae, prompt, 33, latent=task["LATENT"], fps=parts["fps"])
     return _long_output(
         w, clip, ("File", file), ("Its parts", parts), ("Model, task", model, task), audio=parts["audio"]

@@ -35,7 +35,7 @@ def material(w: Workflow, colour: str, shape: str, motion: str, background: str,
 
 
 def finish(
-    w: Workflow, model: Node, task: Node, prompt: str, name: str, clip: Node, *, loop: bool = False,
+    w: Workflow, model: Node, task: Node, prompt: str, name: str, *given: Node, loop: bool = False,
     source: Node | None = None, source_at: int = 0,
 ) -> None:  # fmt: skip
     """The part that all tasks share: texts, sampler, decoder, report, video."""
@@ -43,7 +43,7 @@ def finish(
     sampler = sample(w, model, positive, negative, task["LATENT"])
     tail = output(w, model, sampler, name, seams=task["seams"], loop=loop, source=source, source_at=source_at)
     for title, *column in (
-        ("Material", clip), ("Model, task", model, task), ("Text", positive, negative), ("Sample", sampler), *tail,
+        ("Material", *given), ("Model, task", model, task), ("Text", positive, negative), ("Sample", sampler), *tail,
     ):  # fmt: skip
         w.column(title, *column)
 

@@ -15,8 +15,9 @@ def extend() -> Workflow:
     )
     clip = material(w, "red", "circle", "moves left", "sky")
     model, vae = loader(w)
-    task = w.add("SoraExtend", vae=vae, images=clip["IMAGE"], before=0, after=8, overlap=9)
-    finish(w, model, task, PROMPT, "extend", clip, source=clip)
+    half = w.add("ImageFromBatch", "The clip: its first half", image=clip["IMAGE"], batch_index=0, length=9)
+    task = w.add("SoraExtend", vae=vae, images=half["IMAGE"], before=0, after=8, overlap=9)
+    finish(w, model, task, PROMPT, "extend", clip, half, source=half)
     return w
 
 
@@ -28,9 +29,10 @@ def extend_backward() -> Workflow:
     )
     clip = material(w, "blue", "square", "moves right", "sand")
     model, vae = loader(w)
-    task = w.add("SoraExtend", vae=vae, images=clip["IMAGE"], before=8, after=0, overlap=9)
+    half = w.add("ImageFromBatch", "The clip: its second half", image=clip["IMAGE"], batch_index=8, length=9)
+    task = w.add("SoraExtend", vae=vae, images=half["IMAGE"], before=8, after=0, overlap=9)
     prompt = "a blue square moves right on a sand background"
-    finish(w, model, task, prompt, "extend_backward", clip, source=clip, source_at=8)
+    finish(w, model, task, prompt, "extend_backward", clip, half, source=half, source_at=8)
     return w
 
 
@@ -65,10 +67,10 @@ def loop() -> Workflow:
         "# Round and round\n\nSora Loop keeps the clip and makes the frames that lead from its end back to its "
         "beginning. The report measures the step from the last frame to the first as well.",
     )
-    clip = material(w, "green", "ring", "circles around", "pink")
+    clip = material(w, "green", "triangle", "grows", "pink")
     model, vae = loader(w)
     task = w.add("SoraLoop", vae=vae, images=clip["IMAGE"], frames=8, overlap=5)
-    prompt = "a green ring circles around on a pink background"
+    prompt = "a green triangle grows on a pink background"
     finish(w, model, task, prompt, "loop", clip, loop=True, source=clip)
     return w
 

@@ -70,10 +70,10 @@ def frames_of(host: str, file: dict[str, str]) -> Tensor:
 
 
 # frames that are shown of a clip in which most is given
-SHOWN = {"extend": (12, 16, 20, 24), "extend_backward": (0, 4, 8, 12), "transition": (15, 18, 22, 26),
+SHOWN = {"extend": (4, 8, 12, 16), "extend_backward": (0, 4, 8, 12), "transition": (15, 18, 22, 26),
          "loop": (16, 18, 21, 24), "reroll": (4, 7, 10, 13)}  # fmt: skip
 EDGE = torch.tensor([1.0, 0.55, 0.0])  # around frames that were made
-MADE = {"extend": range(17, 25), "extend_backward": range(8), "transition": range(17, 25), "loop": range(17, 25),
+MADE = {"extend": range(9, 17), "extend_backward": range(8), "transition": range(17, 25), "loop": range(17, 25),
         "reroll": range(5, 13)}  # fmt: skip
 
 
@@ -121,8 +121,8 @@ def main() -> None:
             save(path.stem, card(path.stem))
             continue
         if path.stem == "your_video":
-            scene = scene_of("circle", "red", "circles around", "sky", rng=np.random.default_rng(0))
-            upload(host, "clip.mp4", render(scene, 33, parts.SIDE, parts.SIDE))
+            scene = scene_of("circle", "red", "moves left", "sky", rng=np.random.default_rng(0))
+            upload(host, "clip.mp4", render(scene, 17, parts.SIDE, parts.SIDE))
         files = run(host, json.loads(path.read_text(encoding="utf-8")))
         clips = [frames_of(host, file) for file in files]
         clip = min(clips, key=len) if path.stem in STILL else max(clips, key=lambda c: (len(c), c.shape[1]))

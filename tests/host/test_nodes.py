@@ -209,7 +209,7 @@ def test_a_task_is_sampled_as_in_the_core(server: Any, api: Any, tmp_path: Path,
     words = (clip["shape"], clip["colour"], clip["motion"], clip["background"])
     frames = render(scene_of(*words, rng=np.random.default_rng(clip["seed"])), clip["frames"], SIDE, SIDE)
     pipeline = Pipeline(bundled)
-    known, strength = extend(frames, before=8).encode(pipeline.encode)
+    known, strength = extend(frames[8:], before=8).encode(pipeline.encode)
     core = pipeline.sample(
         ["a blue square moves right on a sand background"], tuple(known.shape[2:]), seeds=[0], known=known,
         strength=strength, steps=4,
