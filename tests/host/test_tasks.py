@@ -197,6 +197,7 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
     prompt = quick(api("long_video"))
     node = by_class(prompt, "SoraLongVideo")[0]
     folders = server.base / "output" / "sora_long"
+    others = set(folders.glob("*/window-*.safetensors"))
     windows = 0
     for event in server.events(server.queue(prompt)):
         if event["type"] == "progress" and event["data"]["max"] == 16 and event["data"]["value"] % 2 == 0:
@@ -204,7 +205,7 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
             if windows == 4:
                 server.post("/interrupt", {})
         last = event["type"]
-    kept = list(folders.glob("*/window-*.safetensors"))
+    kept = set(folders.glob("*/window-*.safetensors")) - others
     assert last == "execution_interrupted" and len(kept) >= 2
     before = {path: path.stat().st_mtime_ns for path in kept}
     outcome = server.run(prompt)
@@ -276,7 +277,7 @@ def test_a_long_clip_is_edited_in_windows(server: Any, api: Any, tmp_path: Path)
         "inputs": {"vae": prompt[task]["inputs"]["vae"], "images": ["clip", 0], "before": 4, "after": 0, "overlap": 9},
     }
     prompt[node]["inputs"]["latent"] = ["later", 0]
-    assert "Sora Sampler makes such a clip at once" in server.run(prompt).error["exception_message"]
+    assert "which makes such a clip at once" in server.run(prompt).error["exception_message"]
 
 
 def test_a_video_of_one_s_own_keeps_its_rate_length_and_size(server: Any, api: Any, tmp_path: Path) -> None:
