@@ -153,8 +153,10 @@ def lines(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("muon", [False, True])
-def test_a_killed_run_goes_on_as_if_nothing_happened(tiny: Model, cache: Path, tmp_path: Path, muon: bool) -> None:
-    """Weights, log and sheets: killed between a sheet and the next save, and so drawn twice."""
+def test_a_killed_run_goes_on_as_if_nothing_happened(
+    tiny: Model, untrained: VAE, cache: Path, tmp_path: Path, muon: bool
+) -> None:
+    """Weights, log and sheets: killed after a sheet, between two saves."""
     training = DiTTraining(
         steps=12,
         tokens=16,
@@ -165,9 +167,9 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(tiny: Model, cache: Path, t
         validate_every=4,
         sheet_every=4,
     )
-    whole = train_dit(tmp_path / "whole", cache, trainee(tiny), training, tiny.vae)
-    train_dit(tmp_path / "killed", cache, trainee(tiny), training, tiny.vae, stop_at=9)  # the last state is of step 5
-    again = train_dit(tmp_path / "killed", cache, trainee(tiny), training, tiny.vae)
+    whole = train_dit(tmp_path / "whole", cache, trainee(tiny), training, untrained)
+    train_dit(tmp_path / "killed", cache, trainee(tiny), training, untrained, stop_at=9)  # the last state is of step 8
+    again = train_dit(tmp_path / "killed", cache, trainee(tiny), training, untrained)
     assert same(again, whole) and not same(trainee(tiny), whole)
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
     sheets = [sorted(p.name for p in (tmp_path / name / "samples").iterdir()) for name in ("killed", "whole")]
