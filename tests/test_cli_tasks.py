@@ -162,7 +162,7 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
             ("long", "0:00 a\n0:30 b", "--seconds", "20", "--window", "17"),
             "the prompt at 30 s begins after the end",
         ),
-        (("long", "0:00 a\n1:75 b", "--seconds", "90"), "60 or more"),
+        (("long", "0:00 a\n1:75 b", "--seconds", "90"), "more than 59 seconds or minutes"),
         (("long",), "there is no prompt"),
         (("long", "a", "--size", "272x64"), "width 272"),
         (("long", "0:00 a\nb", "--start", "gone.mp4"), "line 2"),  # before anything is read
