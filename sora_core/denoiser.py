@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .dit import DiT, TextKV
-from .flow import TIMESTEPS, StrengthMap, denoise
+from .flow import TIMESTEPS, StrengthMap, before_given, denoise
 from .patches import Grid, map_to_tokens
 
 
@@ -41,7 +41,7 @@ class Denoiser:
         self.plain = _together(texts)
         self.scale: float | Tensor = cfg
         if strengths is not None and cfg_before is not None and cfg_before < cfg:
-            self.scale = torch.where(strengths.before_given(), cfg_before, cfg)
+            self.scale = torch.where(before_given(strengths.strength), cfg_before, cfg)
         self.guided = None if cfg == 1.0 or negative is None else _together([*texts, negative])
 
     def _velocity(self, x: Tensor, timestep: Tensor, sigma: float) -> Tensor:

@@ -104,16 +104,18 @@ class StrengthMap:
             own, share = denoised, share * self.strength / sigma
         return torch.where(self.waiting(sigma), torch.lerp(self.known, own, share), denoised)
 
-    def before_given(self) -> Tensor:
-        """Latent frames (B, 1, T, 1, 1) that are made from noise as a whole, right before one of which most stays."""
-        frames = self.strength.flatten(3)  # B 1 T P
-        made, given = frames.amin(3) == 1, frames.amax(3) < 0.5
-        follows = torch.cat([given[:, :, 1:], torch.zeros_like(given[:, :, :1])], dim=2)
-        return (made & follows)[..., None, None]
-
     def finish(self, x: Tensor) -> Tensor:
         """Kept places come back bit for bit, free of the solver's rounding."""
         return torch.where(self.strength == 0, self.known, x)
+
+
+def before_given(strength: Tensor) -> Tensor:
+    """Latent frames (B, 1, T, 1, 1) of a strength map (B, 1, T, H, W) that are made from noise as a whole, right before
+    one of which most stays."""
+    frames = strength.flatten(3)  # B 1 T P
+    made, given = frames.amin(3) == 1, frames.amax(3) < 0.5
+    follows = torch.cat([given[:, :, 1:], torch.zeros_like(given[:, :, :1])], dim=2)
+    return (made & follows)[..., None, None]
 
 
 def training_levels(count: int, generator: torch.Generator, shift: float = 1.0, uniform: float = 0.2) -> Tensor:

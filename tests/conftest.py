@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from sora_core.config import PRESETS, SamplingDefaults
 from sora_core.dit import DiT
 from sora_core.pipeline import Pipeline
 from sora_core.text import TextEncoder, train_tokenizer
+from sora_core.train.vae import measure_latents, random_crop
 from sora_core.vae import VAE
 
 TEXTS = ["a red circle moves left on a sky background", "a blue square spins over the sea, neon style"]
@@ -42,6 +44,18 @@ def tiny() -> Model:
         randomise(network, seed)
         network.eval().requires_grad_(False)
     return model
+
+
+@pytest.fixture(scope="session")
+def untrained() -> VAE:
+    """A VAE whose latents are normalised, and tell at least the colours."""
+    with torch.random.fork_rng():
+        torch.random.manual_seed(0)
+        vae = VAE(PRESETS["tiny"].vae)
+    rng = np.random.default_rng(0)
+    measured = VAE(measure_latents(vae, [random_crop(rng, 1, 32) for _ in range(50)]))
+    measured.load_state_dict(vae.state_dict())
+    return measured
 
 
 @pytest.fixture(scope="session")

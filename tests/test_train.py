@@ -1,9 +1,8 @@
-"""Laws of training: it learns, and a kill changes nothing."""
+"""Laws of training the transformer and its text encoder: they learn, and a kill changes nothing."""
 
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from training import QUIET, same
 
 from sora_core.checkpoint import Model
 from sora_core.config import PRESETS
-from sora_core.pipeline import Pipeline, frames_to_video, psnr
+from sora_core.pipeline import Pipeline, frames_to_video
 from sora_core.text import tokenize, train_tokenizer
 from sora_core.timeline import SOFT
 from sora_core.train import fast
-from sora_core.train.__main__ import load_vae, main, save_vae, take_tokenizer
+from sora_core.train.__main__ import take_tokenizer
 from sora_core.train.dit import (
     DiTTraining,
     Trainee,
@@ -35,91 +34,9 @@ from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.novelty import nearest
 from sora_core.train.run import Run, Training, clip_gradients, fit, learning_rate
 from sora_core.train.text import WORDS, train_text
-from sora_core.train.vae import VAETraining, measure_latents, random_crop, train_vae
 from sora_core.vae import VAE
 from sora_core.world import Scene, render, sample_scene
 from sora_core.world.captions import canonical, corpus
-from sora_core.world.textures import texture_clip
-
-QUIET = 10_000  # further than any run here goes
-
-
-def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
-def test_vae_learns_one_clip_and_a_kill_changes_nothing(tmp_path: Path) -> None:
-    clip = random_crop(np.random.default_rng(0), 5, 32)
-    training = VAETraining(
-        steps=150,
-        batch_frames=6,
-        crop=32,
-        lengths=((5, 1.0),),
-        average=0.9,
-        learning_rate=5e-3,
-        save_every=20,
-        validate_every=QUIET,
-    )
-    source = lambda rng, frames, crop: clip[:, :frames]  # noqa: E731
-    config = PRESETS["tiny"].vae
-    whole = train_vae(tmp_path / "whole", config, training, source)
-    assert psnr(whole.decode(whole.encode(clip[None])), clip[None]) > psnr(torch.zeros(1), clip) + 6
-    latents = whole.encode(clip[None, :])
-    assert abs(float(latents.mean())) < 0.5 and 0.5 < float(latents.std()) < 2
-
-    train_vae(tmp_path / "killed", config, training, source, stop_at=33)  # the last state is of step 20
-    assert same(train_vae(tmp_path / "killed", config, training, source), whole)
-
-
-@pytest.fixture(scope="module")
-def untrained() -> VAE:
-    """A VAE whose latents are normalised, and tell at least the colours."""
-    with torch.random.fork_rng():
-        torch.random.manual_seed(0)
-        vae = VAE(PRESETS["tiny"].vae)
-    rng = np.random.default_rng(0)
-    measured = VAE(measure_latents(vae, [random_crop(rng, 1, 32) for _ in range(50)]))
-    measured.load_state_dict(vae.state_dict())
-    return measured
-
-
-def test_a_decoder_goes_on_alone_and_latents_stay(untrained: VAE, tmp_path: Path) -> None:
-    clip = random_crop(np.random.default_rng(0), 5, 32)
-    training = VAETraining(
-        steps=40, batch_frames=6, crop=32, lengths=((5, 1.0),), average=0.9, learning_rate=5e-3, validate_every=QUIET
-    )
-    source = lambda rng, frames, crop: clip[:, :frames]  # noqa: E731
-    better = train_vae(tmp_path, PRESETS["tiny"].vae, training, source, decoder_of=untrained)
-    latents = untrained.encode(clip[None])
-    assert torch.equal(better.encode(clip[None]), latents) and better.config == untrained.config
-    assert psnr(better.decode(latents), clip[None]) > psnr(untrained.decode(latents), clip[None]) + 3
-
-
-def test_a_vae_stays_near_to_what_it_was_while_it_learns(untrained: VAE, tmp_path: Path) -> None:
-    clip = random_crop(np.random.default_rng(0), 5, 32)
-    source = lambda rng, frames, crop: clip[:, :frames]  # noqa: E731
-    moved, gained = {}, {}
-    for nearness in (0.0, 10.0):
-        training = VAETraining(
-            steps=40, batch_frames=6, crop=32, lengths=((5, 1.0),), average=0.9, learning_rate=5e-3, nearness=nearness,
-            validate_every=QUIET,
-        )  # fmt: skip
-        vae = train_vae(tmp_path / str(nearness), PRESETS["tiny"].vae, training, source, near=untrained)
-        assert vae.config == untrained.config
-        old, new = untrained.encode(clip[None]), vae.encode(clip[None])
-        moved[nearness] = float((new - old).square().mean())
-        gained[nearness] = psnr(vae.decode(new), clip[None]) - psnr(untrained.decode(old), clip[None])
-    assert moved[10.0] < moved[0.0] / 4 and min(gained.values()) > 2
-    with pytest.raises(ValueError, match="not both"):
-        train_vae(tmp_path, PRESETS["tiny"].vae, training, source, near=untrained, decoder_of=untrained)
-
-
-def test_textures_move_in_range_and_are_drawn_by_their_seed() -> None:
-    clips = [texture_clip(np.random.default_rng(seed), 5, 32) for seed in range(8)]
-    assert all(clip.shape == (3, 5, 32, 32) and clip.min() >= -1 and clip.max() <= 1 for clip in clips)
-    assert torch.equal(clips[3], texture_clip(np.random.default_rng(3), 5, 32))
-    assert float(torch.stack(clips).std()) > 0.2 and all(clip.std() > 0.01 for clip in clips)
-    assert sum(bool((clip[:, 0] - clip[:, -1]).abs().mean() > 0.02) for clip in clips) >= 4
 
 
 @pytest.fixture(scope="module")
@@ -373,16 +290,6 @@ def test_seeds_alone_decide_the_first_weights(tiny: Model) -> None:
     assert same(first, trainee(tiny))
 
 
-@pytest.mark.parametrize(("option", "other"), [("--nearness", "--near"), ("--latent-noise", "--decoder-of")])
-def test_options_that_would_do_nothing_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, other: str
-) -> None:
-    monkeypatch.setattr("sys.argv", ["train", "vae", "--run", str(tmp_path / "run"), option, "0.5"])
-    with pytest.raises(SystemExit, match=f"error: {option} does nothing without {other}"):
-        main()
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_validation_that_was_killed_is_made_again(tmp_path: Path) -> None:
     """The state is saved before, so that the steps are not lost; the log ends as that of a run that was not killed."""
     killed = [True]
@@ -422,30 +329,7 @@ def test_a_run_keeps_its_tokenizer(tiny: Model, tmp_path: Path) -> None:
     assert (tmp_path / "tokenizer.json").read_bytes() == kept
 
 
-def test_what_is_no_vae_says_what_it_is(tmp_path: Path, tiny: Model) -> None:
-    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match="is no VAE that was trained here"):
-        load_vae(tmp_path / "other.safetensors")
-    with pytest.raises(FileNotFoundError):
-        load_vae(tmp_path / "missing.safetensors")
-    save_vae(tmp_path / "vae.safetensors", tiny.vae)
-    assert same(load_vae(tmp_path / "vae.safetensors"), tiny.vae)
-
-
 def test_sheets_are_not_drawn_by_the_vae_of_other_latents(cache: Path, tiny: Model, tmp_path: Path) -> None:
     training = DiTTraining(steps=1, tokens=64, mix=(("1x32x32", 1.0),))
     with pytest.raises(ValueError, match="holds latents of another VAE than the one that draws the sheets"):
         train_dit(tmp_path, cache, trainee(tiny), training, tiny.vae)
-
-
-def test_latents_are_told_by_their_encoder_alone(untrained: VAE) -> None:
-    """A decoder that was trained further, or weights in bfloat16, as checkpoints keep them, decode the same latents."""
-    other = deepcopy(untrained)
-    for parameter in other.decoder.parameters():
-        parameter.data += 0.01
-    rounded = deepcopy(untrained)
-    for parameter in rounded.parameters():
-        parameter.data = parameter.data.bfloat16().float()
-    assert other.fingerprint() == rounded.fingerprint() == untrained.fingerprint()
-    other.encoder.conv_out.weight.data += 0.01
-    assert other.fingerprint() != untrained.fingerprint()

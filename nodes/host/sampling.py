@@ -21,7 +21,7 @@ from server import PromptServer
 from torch import Tensor
 
 from ...sora_core.draft import digest
-from ...sora_core.flow import TIMESTEPS, StrengthMap, schedule, shift_for
+from ...sora_core.flow import TIMESTEPS, StrengthMap, before_given, schedule, shift_for
 from ...sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ...sora_core.preview import latents_to_rgb
 from ...sora_core.samplers import Progress, check_span, solve, solve_again
@@ -88,7 +88,7 @@ def sample(
         positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
 
     if ours and model.model.defaults is not None and strength is not None and cfg != 1:
-        model = _leading_in(model, StrengthMap(strength, known, known, levels), cfg)
+        model = _leading_in(model, strength, cfg)
 
     def sampler(
         wrapped: Any, x: Tensor, sigmas: Tensor, extra_args: dict, callback: Callable, disable: bool | None
@@ -131,10 +131,10 @@ def sample(
 
 
 def _leading_in(
-    model: comfy.model_patcher.ModelPatcher, task: StrengthMap, cfg: float
+    model: comfy.model_patcher.ModelPatcher, strength: Tensor, cfg: float
 ) -> comfy.model_patcher.ModelPatcher:
     """A MODEL that is guided less in the latent frame right before a given one, as its checkpoint says."""
-    least, places = min(cfg, model.model.defaults.cfg_before), task.before_given()
+    least, places = min(cfg, model.model.defaults.cfg_before), before_given(strength)
 
     def ease(call: dict[str, Any]) -> Tensor:
         denoised, positive, negative = (call[key] for key in ("denoised", "cond_denoised", "uncond_denoised"))

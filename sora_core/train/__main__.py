@@ -132,10 +132,11 @@ def dit(args: argparse.Namespace) -> None:
         trainee.text.load_state_dict(begun.text.state_dict())
     elif args.text is not None:
         preset, config = PRESETS[args.preset or "mini"], _text_of(args.preset)
-        tokenizer = tokenizer_of(args.text, config.vocab_size)
+        weights = load_file(args.text / "text.safetensors")
+        tokenizer = Tokenizer.from_file(str(args.text / "tokenizer.json"))
         take_tokenizer(args.run, tokenizer)
         trainee = Trainee(preset.dit, config, tokenizer, args.seed or 0, operations)
-        trainee.text.load_state_dict(load_file(args.text / "text.safetensors"))
+        trainee.text.load_state_dict(weights)
     else:
         raise ValueError("give --text, the run of a text encoder, or --start, a checkpoint to go on from")
     train_dit(args.run, args.cache, trainee, replace(DiTTraining(), **settings), vae)
