@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import chain, count, pairwise
+from itertools import chain, count, islice, pairwise
 from numbers import Rational
 from pathlib import Path
 
@@ -82,6 +82,18 @@ def read_video(path: str | Path, *, fps: float | Rational | None = None, max_fra
     path = _existing(path)
     if max_frames is not None and max_frames < 1:
         raise ValueError(f"max_frames is {max_frames}; ask for at least 1 frame, or leave it out to read them all")
+    rate, shown = stream_video(path, fps=fps)
+    images = list(islice(shown, max_frames))
+    frames = torch.empty((len(images), *images[0].shape), dtype=torch.float32)
+    for frame, image in zip(frames, images, strict=True):
+        frame.copy_(torch.from_numpy(np.ascontiguousarray(image)))
+    return Video(frames.div_(255), rate)
+
+
+def stream_video(path: str | Path, *, fps: float | Rational | None = None) -> tuple[Fraction, Iterator[np.ndarray]]:
+    """The rate, and the frames (H, W, 3) as bytes one at a time, of what `read_video` reads whole. Errors likewise,
+    some of them on the way."""
+    path = _existing(path)
     rate = None if fps is None else frame_rate(fps)
     if path.suffix.lower() in _IMAGE_SUFFIXES:
         own_rate, shown = _image_frames(path)
@@ -89,15 +101,9 @@ def read_video(path: str | Path, *, fps: float | Rational | None = None, max_fra
         timing = _timing(path)
         own_rate, shown = timing.rate, _video_frames(path, timing)
     if own_rate is None:  # a still
-        rate, max_frames = rate or Fraction(1), 1
+        own_rate, shown = rate or Fraction(1), [(image, 1 / (rate or Fraction(1))) for image, _ in shown]
     rate = rate or own_rate
-    images = _on_grid(shown, rate, max_frames)
-    if len({image.shape for image in images}) > 1:
-        raise ValueError(f"{path} changes its frame size on the way; re-encode it to one size")
-    frames = torch.empty((len(images), *images[0].shape), dtype=torch.float32)
-    for frame, image in zip(frames, images, strict=True):
-        frame.copy_(torch.from_numpy(np.ascontiguousarray(image)))
-    return Video(frames.div_(255), rate)
+    return rate, _of_one_size(path, _on_grid(shown, rate))
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -122,15 +128,22 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _on_grid(shown: Iterable[tuple[np.ndarray, Fraction]], fps: Fraction, limit: int | None) -> list[np.ndarray]:
+def _on_grid(shown: Iterable[tuple[np.ndarray, Fraction]], fps: Fraction) -> Iterator[np.ndarray]:
     """The image on show at 0, 1/fps, 2/fps, ...; `shown` gives each image with the time, in seconds, its show ends."""
-    images: list[np.ndarray] = []
+    index = 0
     for image, end in shown:
-        while len(images) < end * fps:
-            if len(images) == limit:
-                return images
-            images.append(image)
-    return images
+        while index < end * fps:
+            yield image
+            index += 1
+
+
+def _of_one_size(path: Path, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    shape = None
+    for image in images:
+        if image.shape != (shape or image.shape):
+            raise ValueError(f"{path} changes its frame size on the way; re-encode it to one size")
+        shape = image.shape
+        yield image
 
 
 def _steady_rate(times: Sequence[float], candidates: Iterable[Fraction | None]) -> Fraction | None:

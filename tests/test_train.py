@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training import QUIET, same
+from training import QUIET, lines, same, trainee
 
-from sora_core.checkpoint import Model
+from sora_core.checkpoint import Model, load_checkpoint
 from sora_core.config import PRESETS
 from sora_core.pipeline import Pipeline, frames_to_video
 from sora_core.text import tokenize, train_tokenizer
 from sora_core.timeline import SOFT
 from sora_core.train import fast
-from sora_core.train.__main__ import take_tokenizer
+from sora_core.train.__main__ import main, save_vae, take_tokenizer
 from sora_core.train.dit import (
     DiTTraining,
     Trainee,
@@ -56,17 +57,6 @@ def test_cached_latents_are_the_latents_of_their_scenes(untrained: VAE, cache: P
         read_bucket(cache, Bucket(5, 32, 32))
     with pytest.raises(ValueError, match="write frames, height and width"):
         Bucket.parse("17x64")
-
-
-def trainee(tiny: Model) -> Trainee:
-    preset = PRESETS["tiny"]
-    assert preset.text is not None
-    return Trainee(replace(preset.dit, text_len=64), replace(preset.text, max_tokens=64), tiny.tokenizer)
-
-
-def lines(folder: Path) -> list[dict]:
-    read = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in read]
 
 
 @pytest.mark.parametrize("muon", [False, True])
@@ -333,3 +323,31 @@ def test_sheets_are_not_drawn_by_the_vae_of_other_latents(cache: Path, tiny: Mod
     training = DiTTraining(steps=1, tokens=64, mix=(("1x32x32", 1.0),))
     with pytest.raises(ValueError, match="holds latents of another VAE than the one that draws the sheets"):
         train_dit(tmp_path, cache, trainee(tiny), training, tiny.vae)
+
+
+def test_a_run_is_packed_with_the_vae_of_its_latents(
+    tiny: Model,
+    untrained: VAE,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    training = DiTTraining(steps=1, tokens=16, mix=(("1x32x32", 1.0),))
+    take_tokenizer(tmp_path / "run", tiny.tokenizer)
+    train_dit(tmp_path / "run", cache, trainee(tiny), training)
+    for name, vae in (("own", untrained), ("other", tiny.vae)):
+        save_vae(tmp_path / f"{name}.safetensors", vae)
+
+    def pack(vae: str) -> None:
+        names = {"vae": f"{vae}.safetensors", "run": "run", "out": "model.safetensors"}
+        options = [part for name, path in names.items() for part in (f"--{name}", str(tmp_path / path))]
+        monkeypatch.setattr(sys, "argv", ["train", "pack", *options])
+        main()
+
+    with pytest.raises(SystemExit, match="was trained on latents of another VAE"):
+        pack("other")
+    assert not (tmp_path / "model.safetensors").exists()
+    pack("own")
+    packed = load_checkpoint(tmp_path / "model.safetensors")
+    assert packed.vae.fingerprint() == untrained.fingerprint() and packed.dit.config == trainee(tiny).dit.config

@@ -84,6 +84,14 @@ def test_training_never_shows_a_held_out_combination(rng):
             assert not held_out_combination(thing.shape, thing.colour, thing.motion)
 
 
+def test_spinning_split_shows_what_training_may_see_spin(rng):
+    scenes = [sample_scene(rng, split="spinning") for _ in range(300)]
+    assert all(len(s.things) == 1 and s.things[0].motion == "spins" and s.style == "plain" for s in scenes)
+    assert {s.things[0].shape for s in scenes} == {"square", "triangle", "star", "cross"}
+    assert {s.background for s in scenes} == set(BACKGROUNDS)
+    assert not any(is_held_out(s) for s in scenes)
+
+
 def test_held_out_split_shows_only_held_out_singles(rng):
     scenes = [sample_scene(rng, split="held_out") for _ in range(500)]
     assert all(is_held_out(scene) and not scene.wall for scene in scenes)

@@ -2,6 +2,7 @@
 
 python -m sora_core.train vae     --run runs/vae --steps 3000
 python -m sora_core.train latents --vae runs/vae/vae.safetensors --cache runs/latents --bucket 17x64x64 --clips 8000
+python -m sora_core.train latents --vae runs/vae/vae.safetensors --cache runs/latents --bucket 17x64x64 --videos clips
 python -m sora_core.train text    --run runs/text
 python -m sora_core.train dit     --vae runs/vae/vae.safetensors --text runs/text --cache runs/latents --run runs/dit
 python -m sora_core.train pack    --vae runs/vae/vae.safetensors --run runs/dit --out sora-mini.safetensors
@@ -12,7 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +24,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import nn
+from torch import distributed, nn
 
 from ..checkpoint import BUNDLED, FORMAT, Model, load_checkpoint, save_checkpoint
 from ..config import PRESETS, DiTConfig, SamplingDefaults, TextConfig, VAEConfig
@@ -37,9 +41,10 @@ from . import fast
 from .dit import DiTTraining, Trainee, train_dit
 from .latents import Bucket, fill_bucket, read_bucket
 from .novelty import novelty as measure_novelty
-from .run import Training
+from .run import Training, rank
 from .text import train_text
 from .vae import VAETraining, train_vae
+from .videos import fill_from_videos
 
 
 def save_vae(path: Path, vae: VAE) -> None:
@@ -68,9 +73,10 @@ def take_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
             return
         if (run / "state.pt").exists():
             raise ValueError(f"{run} holds a run with another tokenizer; choose another folder")
-    run.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        tokenizer.save(str(partial))
+    if rank() == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            tokenizer.save(str(partial))
 
 
 def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
@@ -96,7 +102,15 @@ def vae(args: argparse.Namespace) -> None:
 
 
 def latents(args: argparse.Namespace) -> None:
-    fill_bucket(load_vae(args.vae), args.cache, Bucket.parse(args.bucket), args.clips, args.seed or 0, args.split)
+    bucket = Bucket.parse(args.bucket)
+    if args.videos is not None:
+        if unused := _given(args, "split", "seed"):
+            raise ValueError(f"--{next(iter(unused))} draws scenes of the world: leave it out with --videos")
+        fill_from_videos(load_vae(args.vae), args.cache, bucket, args.videos, args.clips)
+    elif args.clips is None:
+        raise ValueError("give --clips, how many of the world to make, or --videos, a folder of your own")
+    else:
+        fill_bucket(load_vae(args.vae), args.cache, bucket, args.clips, args.seed or 0, args.split or "train")
 
 
 def text(args: argparse.Namespace) -> None:
@@ -139,7 +153,24 @@ def dit(args: argparse.Namespace) -> None:
         trainee.text.load_state_dict(weights)
     else:
         raise ValueError("give --text, the run of a text encoder, or --start, a checkpoint to go on from")
-    train_dit(args.run, args.cache, trainee, replace(DiTTraining(), **settings), vae)
+    train_dit(args.run, args.cache, trainee.to(args.device), replace(DiTTraining(), **settings), vae)
+
+
+@contextmanager
+def workers(args: argparse.Namespace) -> Iterator[None]:
+    """Join the other processes where torchrun has started this one; on GPUs each has one of its own."""
+    if "LOCAL_RANK" not in os.environ:
+        yield
+        return
+    on_gpu = args.device.type == "cuda"
+    if on_gpu:
+        args.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(args.device)
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
 def pack(args: argparse.Namespace) -> None:
@@ -147,13 +178,16 @@ def pack(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.run} holds no state yet; train first")
     networks = json.loads((args.run / "settings.json").read_text(encoding="utf-8"))["networks"]
     dit, text = DiTConfig.from_dict(networks["dit"]), TextConfig.from_dict(networks["text"])
+    vae = load_vae(args.vae)
+    if networks.get("vae", "") not in ("", vae.fingerprint()):
+        raise ValueError(f"{args.run} was trained on latents of another VAE than {args.vae}; give that one")
     trainee = Trainee(dit, text, tokenizer_of(args.run, text.vocab_size))
     trainee.load_state_dict(torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)["average"])
     _check_free(args.out, ".safetensors")
     defaults = SamplingDefaults.from_dict(SamplingDefaults().to_dict() | json.loads(args.defaults))
     provenance = json.loads(args.provenance.read_text(encoding="utf-8")) if args.provenance else {}
     scores = json.loads(args.scores.read_text(encoding="utf-8")) if args.scores else {}
-    model = Model(trainee.dit, load_vae(args.vae), trainee.text, trainee.tokenizer, defaults, provenance, scores)
+    model = Model(trainee.dit, vae, trainee.text, trainee.tokenizer, defaults, provenance, scores)
     save_checkpoint(args.out, model)
 
 
@@ -161,7 +195,7 @@ def novelty(args: argparse.Namespace) -> None:
     """The sheet shows every clip that was made above the training clip nearest to it."""
     _check_free(args.out, ".png")
     pipeline, bucket = Pipeline.load(args.model), Bucket.parse(args.bucket)
-    training, scenes = read_bucket(args.cache, bucket, args.split)
+    training, scenes = read_bucket(args.cache, bucket, args.split or "train")
     words = scene_of("circle", "red", "moves left", "sky", rng=np.random.default_rng(0))
     found, pairs = measure_novelty(pipeline, words, training, bucket)
     clips, labels = [], []
@@ -207,7 +241,7 @@ def main() -> None:
             ),
         ),
         (text, ("run", "steps", "preset", "seed")),
-        (latents, ("vae", "cache", "bucket", "clips", "split", "seed")),
+        (latents, ("vae", "cache", "bucket", "clips", "split", "videos", "seed")),
         (
             dit,
             (
@@ -225,6 +259,7 @@ def main() -> None:
                 "conditioned",
                 "independent",
                 "bf16",
+                "device",
                 "preset",
                 "seed",
             ),
@@ -238,7 +273,11 @@ def main() -> None:
             one.add_argument(f"--{name.replace('_', '-')}", **OPTIONS[name])
     args = top.parse_args()
     try:
-        args.call(args)
+        if args.call is dit:
+            with workers(args):
+                dit(args)
+        else:
+            args.call(args)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
 
@@ -268,14 +307,16 @@ OPTIONS: dict[str, dict] = {
     "mix": {
         "nargs": "+",
         "metavar": "BUCKET=WEIGHT",
-        "help": "buckets and how often each is drawn, as in 17x64x64=0.7 1x128x128:plain=0.3",
+        "help": "buckets and how often each is drawn, as in 17x64x64=0.7 1x128x128:plain=0.3 17x64x64:videos=1",
     },
     "conditioned": {"type": float, "help": "share of samples with kept patches"},
     "independent": {"type": float, "help": "share of samples with a level per frame"},
     "bf16": {"action": "store_true", "help": "multiply in bfloat16: faster on some CPUs, slower on others"},
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
-    "clips": {"type": int, "required": True, "help": "how many at least"},
-    "split": {"default": "train", "choices": SPLITS[:-1], "help": "which scenes"},
+    "clips": {"type": int, "help": "how many at least; with --videos, how many of each at most"},
+    "split": {"choices": SPLITS[:-1], "help": "which scenes (default: train)"},
+    "videos": {"type": Path, "help": "a folder of videos, each beside a .txt of its captions, instead of the world"},
+    "device": {"type": torch.device, "default": torch.device("cpu"), "help": "cpu or cuda (default: cpu)"},
     "defaults": {"default": "{}", "help": "settings of SamplingDefaults, as JSON"},
     "provenance": {"type": Path, "help": "JSON file with how the model was made"},
     "scores": {"type": Path, "help": "JSON file written by `evaluate --out`"},

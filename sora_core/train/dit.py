@@ -28,8 +28,8 @@ from ..text import TextEncoder, tokenize
 from ..timeline import SOFT
 from ..vae import VAE
 from ..world import Scene
-from ..world.captions import canonical, draw_caption
-from .latents import Bucket, read_bucket
+from ..world.captions import canonical
+from .latents import HELD_OUT_VIDEOS, VIDEOS, Bucket, Subject, canonical_of, caption_of, read_bucket
 from .run import Run, Training, fit
 from .text import WORDS
 
@@ -148,7 +148,7 @@ class Trainee(nn.Module):
 
     def forward(self, x0: Tensor, noise: Tensor, level: Tensor, captions: Sequence[str]) -> Tensor:
         """Loss on latents x0 (B, C, T, H, W) noised to level (B, 1, T, H, W)."""
-        context = self.text(tokenize(self.tokenizer, captions, self.text.config.max_tokens))
+        context = self.text(tokenize(self.tokenizer, captions, self.text.config.max_tokens).to(x0.device))
         tokens = map_to_tokens(level, Grid.of(tuple(x0.shape[2:]), self.dit.config.patch))
         if (tokens == tokens[:, :1]).all():
             tokens = tokens[:, 0]  # one level a sample costs less than one a token
@@ -167,7 +167,7 @@ def validation_loss(trainee: Trainee, latents: Tensor, captions: Sequence[str]) 
     for level in torch.tensor(LEVELS):
         noise = torch.randn(latents.shape, generator=generator)
         full = level.expand(latents.shape[0], 1, *latents.shape[2:])
-        losses.append(float(trainee(latents, noise, full, captions)))
+        losses.append(float(trainee(latents, noise.to(latents), full.to(latents), captions)))
     return float(np.mean(losses))
 
 
@@ -183,6 +183,30 @@ def with_another(scenes: Sequence[Scene], attribute: str, seed: int = 0) -> list
     return captions
 
 
+def held_out_of(cache: Path | str, bucket: Bucket, split: str, most: int = 32) -> tuple[Tensor, list[Subject]]:
+    """Latents (N, C, T, H, W) that training in this split never sees, and what they show. Of very few videos none is
+    held out; then those it is trained on, which the printed line says."""
+    if split == VIDEOS:
+        try:
+            latents, subjects = read_bucket(cache, bucket, HELD_OUT_VIDEOS)
+        except FileNotFoundError:
+            print(f"no video of {bucket} is held out: validation is on those of the training")
+            latents, subjects = read_bucket(cache, bucket, VIDEOS)
+    else:
+        latents, subjects = read_bucket(cache, bucket, "held_out")
+    return latents[:most], subjects[:most]
+
+
+def wrong_captions(subjects: Sequence[Subject]) -> dict[str, list[str]]:
+    """Captions that are wrong in one word each, by word; of videos, those of the others."""
+    scenes = [subject for subject in subjects if isinstance(subject, Scene)]
+    if len(scenes) == len(subjects):
+        return {attribute: with_another(scenes, attribute) for attribute in ("colour", "shape", "motion")}
+    captions = [canonical_of(subject) for subject in subjects]
+    middle = (len(captions) + 1) // 2  # far away: neighbours may be clips of one video
+    return {"text": captions[middle:] + captions[:middle]}
+
+
 def train_dit(
     folder: Path | str,
     cache: Path | str,
@@ -193,38 +217,41 @@ def train_dit(
 ) -> Trainee:
     """Train, or go on with the run in `folder`; returns the trainee with averaged weights.
 
-    cache: a latent cache with the buckets of `training.mix` and, for validation, `held_out` latents of the first.
+    cache: a latent cache with the buckets of `training.mix` and, for validation, held-out latents of the first.
     vae: draws sample sheets where given. stop_at: leave after this step, as a kill would.
     """
-    networks = {"dit": trainee.dit.config.to_dict(), "text": trainee.text.config.to_dict()}
+    mark = Path(cache) / "vae.txt"
+    latents_of = mark.read_text(encoding="utf-8") if mark.exists() else ""  # the VAE's fingerprint
+    networks = {"dit": trainee.dit.config.to_dict(), "text": trainee.text.config.to_dict(), "vae": latents_of}
     run = Run(folder, networks, training)
     names, weights = zip(*training.mix, strict=True)
     shares = np.array(weights) / sum(weights)
-    parts = [name.partition(":") for name in names]
-    buckets = [read_bucket(cache, Bucket.parse(size), split or "train") for size, _, split in parts]
-    first = Bucket.parse(parts[0][0])
-    mark = Path(cache) / "vae.txt"
-    if vae is not None and mark.exists() and mark.read_text(encoding="utf-8") != vae.fingerprint():
+    parts = [(Bucket.parse(size), split or "train") for size, _, split in (name.partition(":") for name in names)]
+    buckets = [read_bucket(cache, bucket, split) for bucket, split in parts]
+    device = next(trainee.parameters()).device
+    if vae is not None and latents_of not in ("", vae.fingerprint()):
         raise ValueError(f"{cache} holds latents of another VAE than the one that draws the sheets; give that one")
-    held_latents, held_scenes = read_bucket(cache, first, "held_out")
-    held_latents, held_scenes = held_latents[:32].float(), held_scenes[:32]
-    captions = [canonical(scene) for scene in held_scenes]
-    smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer)
+    held_latents, held = held_out_of(cache, *parts[0])
+    held_latents, captions = held_latents.float().to(device), [canonical_of(subject) for subject in held]
+    smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer).to(device)
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        latents, scenes = buckets[rng.choice(len(buckets), p=shares)]
-        return trainee(*_draw_batch(rng, generator, training, latents, scenes, trainee.dit.config.patch))
+        latents, subjects = buckets[rng.choice(len(buckets), p=shares)]
+        *tensors, texts = _draw_batch(rng, generator, training, latents, subjects, trainee.dit.config.patch)
+        return trainee(*(tensor.to(device) for tensor in tensors), texts)
 
     def validate(step: int, average: dict[str, Tensor]) -> None:
         smooth.load_state_dict(average)
         right = validation_loss(smooth, held_latents, captions)
         gains = {
-            f"{name}_gain": validation_loss(smooth, held_latents, with_another(held_scenes, name)) - right
-            for name in ("colour", "shape", "motion")
+            f"{name}_gain": validation_loss(smooth, held_latents, wrong) - right
+            for name, wrong in wrong_captions(held).items()
         }
         run.log(step, validation=right, **gains)  # a model that does not read a word gains nothing from it
         if vae is not None and (step % training.sheet_every == 0 or step == training.steps):
-            draw_sheet(smooth, vae, first, run.samples / f"{step:06d}.png")
+            prompts = PROMPTS if parts[0][1] != VIDEOS else list(dict.fromkeys(captions))[: len(PROMPTS)]
+            draw_sheet(smooth.cpu(), vae, parts[0][0], run.samples / f"{step:06d}.png", prompts)
+            smooth.to(device)
 
     fit(run, trainee, loss_of, validate, slow="text.", stop_at=stop_at)
     return trainee
@@ -235,7 +262,7 @@ def _draw_batch(
     generator: torch.Generator,
     training: DiTTraining,
     latents: Tensor,
-    scenes: Sequence[Scene],
+    subjects: Sequence[Subject],
     patch: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor, Tensor, list[str]]:
     """Latents, noise, levels and captions of one batch."""
@@ -246,21 +273,21 @@ def _draw_batch(
     x0 = latents[torch.from_numpy(rows)].float()
     noise = torch.randn(x0.shape, generator=generator)
     levels, captions = [], []
-    for scene in (scenes[row] for row in rows):
-        if scene.then is None:
+    for subject in (subjects[row] for row in rows):
+        if not isinstance(subject, Scene) or subject.then is None:
             levels.append(draw_level_map(rng, generator, training, shape, shift))
         else:  # a caption tells one scene of the two: both ends are kept, or the beginning and the caption of the other
             over = rng.random() < training.cued
             made = draw_turn(rng, shape) if over else draw_gap(rng, shape)
             levels.append(training_levels(1, generator, shift).view(1, 1, 1, 1).minimum(made))
-            scene = scene.then if over else scene
-        captions.append(draw_caption(scene, rng))
+            subject = subject.then if over else subject
+        captions.append(caption_of(subject, rng))
     return x0, noise, torch.stack(levels), captions
 
 
-def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, path: Path) -> None:
+def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, path: Path, prompts: Sequence[str] = PROMPTS) -> None:
     """Clips of fixed prompts as a contact sheet."""
     pipeline = Pipeline(Model(trainee.dit, vae, trainee.text, trainee.tokenizer))
     shape = vae.latent_shape(bucket.frames, bucket.height, bucket.width)
-    latents = pipeline.sample(list(PROMPTS), shape, seeds=list(range(len(PROMPTS))))
-    contact_sheet([pipeline.decode(z[None]) for z in latents], path, PROMPTS, overwrite=True)
+    latents = pipeline.sample(list(prompts), shape, seeds=list(range(len(prompts))))
+    contact_sheet([pipeline.decode(z[None]) for z in latents], path, prompts, overwrite=True)

@@ -1,4 +1,5 @@
-"""The latent cache: clips of the procedural world, encoded once, with their scenes so that captions stay random.
+"""The latent cache: clips encoded once, of the procedural world with their scenes, so that captions stay random, and of
+videos of one's own (`videos.py`) with their captions.
 
 A cache is a folder with one folder a bucket (`17x64x64`: frames, height, width), filled part by part: what is there is
 not made again.
@@ -20,8 +21,12 @@ from ..files import replacing
 from ..pipeline import frames_to_video
 from ..vae import VAE
 from ..world import Scene, render, sample_scene
+from ..world.captions import EMPTY, canonical, draw_caption
 
 PART = 250  # clips in one file
+VIDEOS, HELD_OUT_VIDEOS = "videos", "videos_held_out"  # splits that hold no scenes
+
+Subject = Scene | tuple[str, ...]  # what a clip shows: a scene of the world, or the captions of a video
 
 
 @dataclass(frozen=True)
@@ -44,15 +49,21 @@ class Bucket:
         return f"{self.frames}x{self.height}x{self.width}"
 
 
-@torch.no_grad()
-def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: int = 0, split: str = "train") -> None:
-    """Encode at least `clips` clips of a bucket into `folder`, leaving the parts that exist alone."""
+def claim(vae: VAE, folder: Path | str, bucket: Bucket) -> Path:
+    """The bucket's folder in a cache of this VAE. Raises ValueError where the cache is of another one."""
     folder = Path(folder) / str(bucket)
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder.parent / "vae.txt"
     if mark.exists() and mark.read_text(encoding="utf-8") != vae.fingerprint():
         raise ValueError(f"{folder.parent} holds latents of another VAE; choose another folder")
     mark.write_text(vae.fingerprint(), encoding="utf-8")
+    return folder
+
+
+@torch.no_grad()
+def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: int = 0, split: str = "train") -> None:
+    """Encode at least `clips` clips of a bucket into `folder`, leaving the parts that exist alone."""
+    folder = claim(vae, folder, bucket)
     for part in range(-(-clips // PART)):
         path = folder / f"{split}-{part:04d}.safetensors"
         if path.exists():
@@ -65,13 +76,27 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
             save_file({"latents": torch.cat(encoded)}, partial, {"scenes": json.dumps([s.to_dict() for s in scenes])})
 
 
-def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tuple[Tensor, list[Scene]]:
-    """All cached latents (N, C, T, H, W) of a bucket, in half precision, and their scenes."""
-    latents, scenes = [], []
+def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tuple[Tensor, list[Subject]]:
+    """All cached latents (N, C, T, H, W) of a bucket, in half precision, and what each shows."""
+    latents, subjects = [], []
     for path in sorted((Path(folder) / str(bucket)).glob(f"{split}-*.safetensors")):
         with safe_open(path, framework="pt") as file:
             latents.append(file.get_tensor("latents"))
-            scenes += [Scene.from_dict(scene) for scene in json.loads(file.metadata()["scenes"])]
+            about = file.metadata()
+            subjects += [Scene.from_dict(scene) for scene in json.loads(about.get("scenes", "[]"))]
+            subjects += [tuple(captions) for captions in json.loads(about.get("captions", "[]"))]
     if not latents:
         raise FileNotFoundError(f"no {split} latents of bucket {bucket} in {folder}; fill it first")
-    return torch.cat(latents), scenes
+    return torch.cat(latents), subjects
+
+
+def caption_of(subject: Subject, rng: np.random.Generator) -> str:
+    """A caption drawn at random, empty now and then: that is what guidance goes away from."""
+    if isinstance(subject, Scene):
+        return draw_caption(subject, rng)
+    return "" if rng.random() < EMPTY else subject[rng.integers(len(subject))]
+
+
+def canonical_of(subject: Subject) -> str:
+    """The caption that is always the same."""
+    return canonical(subject) if isinstance(subject, Scene) else subject[0]

@@ -5,7 +5,8 @@
     run/state.pt        weights, optimizer, averaged weights, step: all that is needed to go on
     run/samples/        sheets as PNG
 
-The loop is `fit`; what is trained, and on what, stands in `vae` and `dit`.
+The loop is `fit`; what is trained, and on what, stands in `vae` and `dit`. Under torchrun every process draws batches
+of its own and they share their gradients; the first one, rank 0, keeps the folder.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from ..files import replacing
 from .muon import Muon
@@ -41,8 +42,13 @@ class Training:
     validate_every: int = 500
 
 
+def rank() -> int:
+    """Which of torchrun's processes this is; 0 where there is only one."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
 class Run:
-    """Folder of one training run."""
+    """Folder of one training run, which only the process of rank 0 writes to."""
 
     def __init__(self, folder: Path | str, networks: dict[str, Any], training: Training) -> None:
         """networks: configs of what is trained. Raises ValueError where the folder holds a run of other networks."""
@@ -53,12 +59,15 @@ class Run:
         text = json.dumps({"networks": networks, "training": asdict(training)}, indent=2) + "\n"
         if path.exists() and json.loads(path.read_text(encoding="utf-8"))["networks"] != json.loads(text)["networks"]:
             raise ValueError(f"{folder} holds a run of another network; choose another folder")
-        with replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        if rank() == 0:
+            with replacing(path) as partial:
+                partial.write_text(text, encoding="utf-8")
         self._begin = time.monotonic()
 
     def log(self, step: int, **values: Any) -> None:
         """Append a line to the log and print it."""
+        if rank() > 0:
+            return
         line = {"step": step, "seconds": round(time.monotonic() - self._begin, 1)} | {
             k: round(v, 5) if isinstance(v, float) else v for k, v in values.items()
         }
@@ -68,6 +77,8 @@ class Run:
 
     def save(self, **state: Any) -> None:
         """Replace the state in one stroke: a kill leaves the old one or the new one, never half of one."""
+        if rank() > 0:
+            return
         with replacing(self.folder / "state.pt") as partial:
             torch.save(state, partial)
 
@@ -81,10 +92,11 @@ class Run:
         """The last saved state, or None at the start of a run. The log goes back to that step, too."""
         path, log = self.folder / "state.pt", self.folder / "log.jsonl"
         if not path.exists():
-            log.unlink(missing_ok=True)
+            if rank() == 0:
+                log.unlink(missing_ok=True)
             return None
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if log.exists():
+        if log.exists() and rank() == 0:
             lines = [line for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
             kept = [line for line in lines if json.loads(line)["step"] <= state["step"]]
             with replacing(log) as partial:
@@ -104,9 +116,9 @@ def fit(
 ) -> None:
     """Train a module, or go on with its run; leaves the averaged weights in it.
 
-    loss_of(rng, generator) draws a batch and gives its loss. Both generators are seeded from the step, so a run that
-    was killed draws what one that was not does. validate(step, averaged weights) looks at the result so far. slow:
-    parameters whose names begin so go at a tenth of the rate. stop_at: leave after this step, as a kill would.
+    loss_of(rng, generator) draws a batch and gives its loss. Both generators are seeded from the step and the rank, so
+    a killed run draws what another would. validate(step, averaged weights) looks at the result so far.
+    slow: parameters whose names begin so go at a tenth of the rate. stop_at: leave after this step, as a kill would.
     """
     training = run.training
     parameters = list(module.parameters())
@@ -117,24 +129,26 @@ def fit(
     if state := run.load():
         module.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        average.values, step, norms, losses = state["average"], state["step"], state["norms"], state["losses"]
+        average.take(state["average"])
+        step, norms, losses = state["step"], state["norms"], state["losses"]
 
     def due(step: int) -> bool:
         return step > 0 and (step % training.validate_every == 0 or step == training.steps)
 
-    if due(step) and not run.validated(step):  # it was killed before it was
+    if due(step) and rank() == 0 and not run.validated(step):  # it was killed before it was
         validate(step, average.values)
     generator = torch.Generator()
     while step < training.steps:
-        rng = np.random.default_rng((training.seed, step))
+        rng = np.random.default_rng((training.seed, step, rank()))
         generator.manual_seed(int(rng.integers(2**62)))
         loss = loss_of(rng, generator)
         optimizer.zero_grad()
         loss.backward()
+        loss = over_all(loss.detach(), parameters)
         if clip_gradients(parameters, norms):
             optimizer.step(learning_rate(step, training.steps, training.decay))
             average.update(module, step)
-        losses.append(float(loss.detach()))
+        losses.append(float(loss))
         step += 1
         if step % training.log_every == 0:
             run.log(step, loss=float(np.mean(losses)))
@@ -142,11 +156,24 @@ def fit(
         if step % training.save_every == 0 or due(step):  # first: validation takes its time
             state = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
             run.save(**state, step=step, norms=norms, losses=losses)
-        if due(step):
+        if due(step) and rank() == 0:
             validate(step, average.values)
         if step == stop_at:
             break
     module.load_state_dict(average.values)
+
+
+def over_all(loss: Tensor, parameters: list[Tensor]) -> Tensor:
+    """The mean loss of all processes; their mean gradient takes the place of this one's."""
+    if not distributed.is_initialized():
+        return loss
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    together = torch.cat([loss.view(1), *(gradient.flatten() for gradient in gradients)])
+    distributed.all_reduce(together)
+    together /= distributed.get_world_size()
+    loss, *means = together.split([1, *(gradient.numel() for gradient in gradients)])
+    torch._foreach_copy_(gradients, [mean.view_as(g) for mean, g in zip(means, gradients, strict=True)])
+    return loss
 
 
 class Average:
@@ -155,6 +182,11 @@ class Average:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.values = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    def take(self, values: dict[str, Tensor]) -> None:
+        """Go on from these averages."""
+        for name, value in values.items():
+            self.values[name].copy_(value)
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:

@@ -61,6 +61,8 @@ STYLE_PHRASES = {
 STYLE_ADJECTIVES = {"outline": ("outlined",), "neon": ("neon", "glowing"), "pixel": ("pixelated", "8-bit")}
 WALL_PHRASES = ("behind a wall", "behind the wall", "behind a dark wall", "and passes behind a wall")
 
+EMPTY = 0.1  # share of empty captions: what guidance goes away from
+
 _TRAVEL_VERBS = (  # finite, participle
     ("moves", "moving"),
     ("slides", "sliding"),
@@ -154,7 +156,7 @@ def draw_caption(scene: Scene, rng: np.random.Generator) -> str:
         return paraphrase(scene, rng)
     if roll < 0.8:
         return short(scene, rng)
-    return rich(scene, rng) if roll < 0.9 else ""
+    return rich(scene, rng) if roll < 1 - EMPTY else ""
 
 
 def paraphrase(scene: Scene, rng: np.random.Generator) -> str:

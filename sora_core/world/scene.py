@@ -63,7 +63,7 @@ DIRECTIONS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1),
 WITH_SPEED = (*DIRECTIONS, "spins")  # motions that take "slowly" and "quickly"
 SPINNABLE = tuple(s for s in SHAPES if s not in ("circle", "ring"))
 
-SPLITS = ("train", "plain", "pairs", "turning", "held_out", "any")
+SPLITS = ("train", "plain", "spinning", "pairs", "turning", "held_out", "any")
 
 _ALL_BACKGROUNDS = (*BACKGROUNDS, *SCENES)
 _STYLE_WEIGHTS = (0.64, 0.12, 0.12, 0.12)
@@ -228,6 +228,10 @@ def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "tr
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
     if split == "turning":
         return _sample_turning(rng, aspect)
+    if split == "spinning":
+        while (scene := sample_scene(rng, aspect, "plain")).things[0].motion != "spins":
+            pass
+        return scene
     kind = 0.0 if split in ("plain", "held_out") else rng.uniform(0.7 if split == "pairs" else 0.0, 1.0)
     plain = split in ("plain", "pairs")
     background = _pick(rng, tuple(BACKGROUNDS) if plain else _ALL_BACKGROUNDS)
