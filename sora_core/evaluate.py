@@ -18,11 +18,12 @@ from tqdm.auto import tqdm
 
 from .pipeline import Pipeline, frames_to_video, psnr
 from .video import read_video
-from .world import BACKGROUNDS, STYLES, Scene, render, sample_scene
+from .world import BACKGROUNDS, MOTIONS, SHAPES, STYLES, Scene, render, sample_scene
 from .world.captions import canonical, paraphrase
 from .world.score import analyse_two, analyse_wall, score
 
 KINDS = ("single", "paraphrase", "two", "wall")
+BY_WORD = KINDS[:2]
 
 
 def interval(right: int, total: int) -> tuple[float, float]:
@@ -47,6 +48,12 @@ def draw_scene(rng: np.random.Generator, kind: str, split: str, aspect: float) -
             and len(scene.things) == things
         ):
             return scene
+
+
+def _words_of(scene: Scene) -> tuple[tuple[str, str], ...]:
+    """Words of the scene by which its prompt is told apart, each with what is counted there."""
+    thing = scene.things[0]
+    return (thing.motion, "motion"), (thing.motion, "shape"), (thing.shape, "shape")
 
 
 def judge(frames: Tensor, scene: Scene, kind: str) -> dict[str, bool]:
@@ -113,7 +120,8 @@ def evaluate(
     on_clip: Callable[[str, Tensor, dict[str, bool]], None] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Scores by kind and split: {kind: {split: {attribute: {right, total, share, low, high}}}}.
+    """Scores by kind and split: {kind: {split: {attribute: {right, total, share, low, high}}}}. Beside the splits stand
+    the motions and shapes, by which prompts of one thing are told apart once more.
 
     clips: of each kind; half of the single and paraphrased ones are held out. settings: of `Pipeline.sample`.
     on_clip(prompt, frames, verdict): called for every clip.
@@ -131,7 +139,7 @@ def evaluate(
     shape = pipeline.model.vae.latent_shape(frames, height, width)
     out: dict[str, Any] = {}
     for kind in kinds:
-        splits = ("train", "held_out") if kind in ("single", "paraphrase") else ("any",)
+        splits = ("train", "held_out") if kind in BY_WORD else ("any",)
         rng = np.random.default_rng((seed, KINDS.index(kind)))
         scenes = [
             (split, draw_scene(rng, kind, split, width / height))
@@ -140,17 +148,21 @@ def evaluate(
         ]
         prompts = [paraphrase(s, rng) if kind == "paraphrase" else canonical(s) for _, s in scenes]
         tally: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+        words: dict[str, dict[str, list[bool]]] = {word: defaultdict(list) for word in (*MOTIONS, *SHAPES)}
         made = clips_of(pipeline, [(p, seed + i) for i, p in enumerate(prompts)], shape, batch, **settings)
         bar = tqdm(zip(scenes, prompts, made, strict=True), total=len(scenes), desc=kind, disable=quiet)
         for (split, scene), prompt, clip in bar:
             verdict = judge(clip, scene, kind)
             for attribute, right in verdict.items():
                 tally["seen" if split == "train" else split.replace("_", " ")][attribute].append(right)
+            for word, attribute in _words_of(scene) if kind in BY_WORD else ():
+                words[word][attribute].append(verdict[attribute])
             if on_clip is not None:
                 on_clip(prompt, clip, verdict)
         out[kind] = {
             split: {attribute: summarise(values) for attribute, values in attributes.items()}
-            for split, attributes in tally.items()
+            for split, attributes in (tally | words).items()
+            if attributes
         }
     return out
 

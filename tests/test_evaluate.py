@@ -14,7 +14,7 @@ from sora_core.evaluate import draw_scene, evaluate, interval, judge, vae_psnr
 from sora_core.evaluate_tasks import GIVEN, SINGLE, TASKS, _goes_on, _look, _same_track, evaluate_tasks
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.video import read_video, write_video
-from sora_core.world import STYLES, follow, one_thing, render, scene_of
+from sora_core.world import MOTIONS, SHAPES, STYLES, follow, one_thing, render, scene_of
 
 
 def test_judge_tells_right_from_wrong() -> None:
@@ -35,7 +35,10 @@ def test_evaluate_counts_every_clip(pipeline: Pipeline) -> None:
     kinds = ("single", "paraphrase", "two", "wall")
     scores = evaluate(pipeline, clips=2, kinds=kinds, quiet=True, steps=1, cfg=1)
     assert set(scores) == set(kinds)
-    assert {split: s["all"]["total"] for split, s in scores["single"].items()} == {"seen": 1, "held out": 1}
+    of_one = scores["single"]
+    assert {split: s["all"]["total"] for split, s in of_one.items() if "all" in s} == {"seen": 1, "held out": 1}
+    for words in (MOTIONS, SHAPES):  # every clip once more under the words of its prompt
+        assert sum(of_one[word]["shape"]["total"] for word in words if word in of_one) == 2
     assert scores["two"]["any"]["both"]["total"] == 2 and scores["wall"]["any"]["same"]["total"] == 2
     with pytest.raises(ValueError, match="kind 'many' is not known"):
         evaluate(pipeline, kinds=("many",))
