@@ -50,10 +50,11 @@ def draw_scene(rng: np.random.Generator, kind: str, split: str, aspect: float) -
             return scene
 
 
-def _words_of(scene: Scene) -> tuple[tuple[str, str], ...]:
+def _words_of(scene: Scene, frames: int) -> list[tuple[str, str]]:
     """Words of the scene by which its prompt is told apart, each with what is counted there."""
     thing = scene.things[0]
-    return (thing.motion, "motion"), (thing.motion, "shape"), (thing.shape, "shape")
+    found = [(thing.motion, "shape"), (thing.shape, "shape")]
+    return found if frames == 1 else [(thing.motion, "motion"), *found]
 
 
 def judge(frames: Tensor, scene: Scene, kind: str) -> dict[str, bool]:
@@ -155,7 +156,7 @@ def evaluate(
             verdict = judge(clip, scene, kind)
             for attribute, right in verdict.items():
                 tally["seen" if split == "train" else split.replace("_", " ")][attribute].append(right)
-            for word, attribute in _words_of(scene) if kind in BY_WORD else ():
+            for word, attribute in _words_of(scene, frames) if kind in BY_WORD else ():
                 words[word][attribute].append(verdict[attribute])
             if on_clip is not None:
                 on_clip(prompt, clip, verdict)

@@ -37,12 +37,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def tokenize(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Tensor:
-    """Token ids (B, max_tokens), padded. Longer texts are cut, their end token kept, and a warning says where."""
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int, warn: bool = True) -> Tensor:
+    """Token ids (B, max_tokens), padded. Longer texts are cut, their end token kept; a warning says where."""
     tokenizer.encode_special_tokens = True  # a typed "<end>" is five letters, not the end
     rows = [tokenizer.encode(text).ids for text in texts]
     for row in rows:
-        if len(row) > max_tokens:
+        if warn and len(row) > max_tokens:
             rest = tokenizer.decode(row[max_tokens - 1 :]).strip()
             logging.getLogger(__name__).warning("the text is cut after %d tokens; not read: %s", max_tokens - 1, rest)
     rows = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], END] for row in rows]

@@ -252,7 +252,8 @@ def _image_frames(path: Path) -> tuple[Fraction | None, list[tuple[np.ndarray, F
     """Rate (None for a still) and each image with the time its show ends, in seconds."""
     images, ends = [], [Fraction(0)]
     with _opened_image(path) as file:
-        for image in ImageSequence.Iterator(file):
+        # A photograph may hold previews of itself behind the picture.
+        for image in [file] if file.format == "MPO" else ImageSequence.Iterator(file):
             if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
                 image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
             images.append(np.array(ImageOps.exif_transpose(image.convert("RGB"))))

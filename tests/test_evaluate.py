@@ -40,6 +40,8 @@ def test_evaluate_counts_every_clip(pipeline: Pipeline) -> None:
     for words in (MOTIONS, SHAPES):  # every clip once more under the words of its prompt
         assert sum(of_one[word]["shape"]["total"] for word in words if word in of_one) == 2
     assert scores["two"]["any"]["both"]["total"] == 2 and scores["wall"]["any"]["same"]["total"] == 2
+    still = evaluate(pipeline, clips=2, frames=1, quiet=True, steps=1, cfg=1)["single"]
+    assert not any("motion" in still[word] for word in MOTIONS if word in still)  # an image has none to be right
     with pytest.raises(ValueError, match="kind 'many' is not known"):
         evaluate(pipeline, kinds=("many",))
     with pytest.raises(ValueError, match="clips is 1: it has to be at least 2"):

@@ -323,6 +323,20 @@ def test_sheets_are_not_drawn_by_the_vae_of_other_latents(cache: Path, tiny: Mod
     training = DiTTraining(steps=1, tokens=64, mix=(("1x32x32", 1.0),))
     with pytest.raises(ValueError, match="holds latents of another VAE than the one that draws the sheets"):
         train_dit(tmp_path, cache, trainee(tiny), training, tiny.vae)
+    assert not any(tmp_path.iterdir())  # what failed to begin leaves nothing behind
+
+
+def test_a_sheet_that_was_killed_is_drawn_again(
+    tiny: Model, untrained: VAE, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = DiTTraining(steps=2, tokens=16, mix=(("1x32x32", 1.0),))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Pipeline, "decode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        train_dit(tmp_path, cache, trainee(tiny), training, untrained)
+    assert not any((tmp_path / "samples").iterdir())
+    train_dit(tmp_path, cache, trainee(tiny), training, untrained)
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["000002.png"]
+    assert [line["step"] for line in lines(tmp_path)] == [2]
 
 
 def test_a_run_is_packed_with_the_vae_of_its_latents(
@@ -348,6 +362,10 @@ def test_a_run_is_packed_with_the_vae_of_its_latents(
     with pytest.raises(SystemExit, match="was trained on latents of another VAE"):
         pack("other")
     assert not (tmp_path / "model.safetensors").exists()
+    with pytest.raises(SystemExit, match="is no run of `dit`"):
+        (tmp_path / "run" / "tokenizer.json").rename(tmp_path / "kept.json")
+        pack("own")
+    (tmp_path / "kept.json").rename(tmp_path / "run" / "tokenizer.json")
     pack("own")
     packed = load_checkpoint(tmp_path / "model.safetensors")
     assert packed.vae.fingerprint() == untrained.fingerprint() and packed.dit.config == trainee(tiny).dit.config

@@ -103,6 +103,63 @@ def test_a_folder_of_videos_becomes_latents_with_their_captions(
     assert len(read_bucket(tmp_path / "cache", BUCKET, new.name.partition("-")[0])[0]) >= 2
 
 
+def test_what_has_changed_since_reaches_the_cache_or_is_refused(untrained: VAE, tmp_path: Path) -> None:
+    one, other, cache = (tmp_path / name for name in ("one", "other", "cache"))
+    write(one, "0.mp4", noise(17), "a dog")
+    write(one, "1.mp4", noise(6, seed=1), "a cat")
+    fill_from_videos(untrained, cache, BUCKET, one, most=2)
+    before, _ = read_bucket(cache, BUCKET, VIDEOS)
+    (one / "0.txt").write_text("\ufeffa black dog\nan animal\n", encoding="utf-8")  # as some editors write it
+    fill_from_videos(untrained, cache, BUCKET, one, most=2)
+    after, captions = read_bucket(cache, BUCKET, VIDEOS)
+    assert torch.equal(before, after) and captions == [("a black dog", "an animal")] * 2 + [("a cat",)]
+    fill_from_videos(untrained, cache, BUCKET, one)
+    more, captions = read_bucket(cache, BUCKET, VIDEOS)
+    assert len(more) == 4 and torch.equal(more[:2], before[:2])
+    write(other, "1.mp4", noise(5, seed=2), "a bird")
+    with pytest.raises(ValueError, match=r"holds clips of another 1\.mp4 than .*other"):
+        fill_from_videos(untrained, cache, BUCKET, other)
+    assert torch.equal(read_bucket(cache, BUCKET, VIDEOS)[0], more)
+
+
+def test_a_file_that_is_no_video_stops_none_of_the_others(untrained: VAE, tmp_path: Path) -> None:
+    for i in range(3):
+        write(tmp_path / "clips", f"{i}.mp4", noise(5, seed=i), "x")
+    (tmp_path / "clips" / "1.json").write_text("{}")
+    (tmp_path / "clips" / ".cache").mkdir()
+    (tmp_path / "clips" / ".cache" / "1.mp4.metadata").write_text("hidden")
+    with pytest.raises(ValueError, match=r"1 of 4 videos can't be read, the others are encoded: .*1\.json"):
+        fill_from_videos(untrained, tmp_path / "cache", BUCKET, tmp_path / "clips")
+    assert len(list((tmp_path / "cache" / str(BUCKET)).iterdir())) == 3
+    (tmp_path / "clips" / "2.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"2\.txt is not in UTF-8"):
+        captioned(tmp_path / "clips")
+
+
+def test_the_only_video_is_learned_from(untrained: VAE, tmp_path: Path) -> None:
+    write(tmp_path / "clips", "clip.mp4", noise(5), "x")  # of many, this name would be held out
+    fill_from_videos(untrained, tmp_path / "cache", BUCKET, tmp_path / "clips")
+    assert len(read_bucket(tmp_path / "cache", BUCKET, VIDEOS)[0]) == 1
+    for i in range(3):
+        write(tmp_path / "clips", f"{i}.mp4", noise(5, seed=i + 1), "x")
+    fill_from_videos(untrained, tmp_path / "cache", BUCKET, tmp_path / "clips")
+    assert len(read_bucket(tmp_path / "cache", BUCKET, VIDEOS)[0]) == 4  # and still is
+
+
+def test_sizes_that_cannot_be_trained_on_are_refused_before_encoding(untrained: VAE, tmp_path: Path) -> None:
+    for bucket, say in ((Bucket(5, 24, 32), "height 24: .* the nearest is 32"), (Bucket(6, 32, 32), "6 frames")):
+        with pytest.raises(ValueError, match=say):
+            fill_bucket(untrained, tmp_path / "cache", bucket, 1)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_wrong_captions_are_all_wrong() -> None:
+    captions = [("a",)] * 5 + [("b", "c")] + [("d",)] * 2
+    wrong = wrong_captions(captions)["text"]
+    assert len(wrong) == 8 and all(text not in of for text, of in zip(wrong, captions, strict=True))
+    assert wrong_captions([("a",)] * 3) == {}
+
+
 def test_a_tenth_of_many_videos_is_held_out_and_adding_some_moves_none(untrained: VAE, tmp_path: Path) -> None:
     held: set[str] = set()
     for first, many in ((0, 20), (20, 60)):
@@ -190,3 +247,41 @@ def test_processes_share_their_gradients(
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-3) and len(one["losses"]) == 6
     (line,) = lines(tmp_path / "two")
     assert line["validation"] == pytest.approx(lines(tmp_path / "one")[0]["validation"], rel=1e-3)
+
+
+GOES_ON = """
+import sys
+from pathlib import Path
+import torch
+from torch import distributed
+from sora_core.train.run import Run, Training, fit, rank
+distributed.init_process_group("gloo")
+folder, steps = Path(sys.argv[1]) / str(rank()), int(sys.argv[2])
+torch.manual_seed(0)
+net = torch.nn.Linear(3, 3)
+run = Run(folder, {}, Training(steps=steps, decay=1e-9, muon=False, save_every=4, validate_every=1000, log_every=1000))
+fit(run, net, lambda rng, generator: net(torch.randn(2, 3, generator=generator)).square().mean(), lambda *_: None)
+torch.save(net.state_dict(), Path(sys.argv[1]) / f"{rank()}.pt")
+distributed.destroy_process_group()
+"""
+
+
+def test_processes_without_a_common_folder_go_on_together(tmp_path: Path) -> None:
+    """As on several machines, where only the first one's disk holds the run."""
+    (tmp_path / "train.py").write_text(GOES_ON)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
+    for folder, steps in (("killed", "6"), ("killed", "9"), ("whole", "9")):
+        found = subprocess.run([*torchrun, folder, steps], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+    first, *others = (torch.load(tmp_path / folder / f"{rank}.pt") for folder in ("whole", "killed") for rank in (0, 1))
+    assert all(torch.equal(other[name], first[name]) for other in others for name in first)
+    assert not (tmp_path / "killed" / "1" / "state.pt").exists()
+
+
+def test_torchrun_is_for_the_transformer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "argv", ["train", "text", "--run", str(tmp_path / "text")])
+    with pytest.raises(SystemExit, match="torchrun is for `dit`"):
+        main()
+    assert not (tmp_path / "text").exists()

@@ -231,6 +231,9 @@ def test_still_images_are_one_frame(tmp_path: Path) -> None:
     turned[0x0112] = 6  # orientation: shown a quarter turn clockwise
     Image.new("RGB", (6, 4)).save(tmp_path / "e.jpg", exif=turned)
     assert read_video(tmp_path / "e.jpg").frames.shape == (1, 6, 4, 3)
+    photo, preview = Image.new("RGB", (6, 4)), Image.new("RGB", (3, 2))
+    photo.save(tmp_path / "f.jpg", "MPO", save_all=True, append_images=[preview])
+    assert read_video(tmp_path / "f.jpg").frames.shape == (1, 4, 6, 3)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.png"])

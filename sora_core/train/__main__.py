@@ -177,11 +177,14 @@ def pack(args: argparse.Namespace) -> None:
     if not (args.run / "state.pt").exists():
         raise ValueError(f"{args.run} holds no state yet; train first")
     networks = json.loads((args.run / "settings.json").read_text(encoding="utf-8"))["networks"]
+    tokenizer = args.run / "tokenizer.json"
+    if "dit" not in networks or not tokenizer.exists():
+        raise ValueError(f"{args.run} is no run of `dit`: that has a transformer and a tokenizer.json")
     dit, text = DiTConfig.from_dict(networks["dit"]), TextConfig.from_dict(networks["text"])
     vae = load_vae(args.vae)
     if networks.get("vae", "") not in ("", vae.fingerprint()):
         raise ValueError(f"{args.run} was trained on latents of another VAE than {args.vae}; give that one")
-    trainee = Trainee(dit, text, tokenizer_of(args.run, text.vocab_size))
+    trainee = Trainee(dit, text, Tokenizer.from_file(str(tokenizer)))
     trainee.load_state_dict(torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)["average"])
     _check_free(args.out, ".safetensors")
     defaults = SamplingDefaults.from_dict(SamplingDefaults().to_dict() | json.loads(args.defaults))
@@ -276,6 +279,8 @@ def main() -> None:
         if args.call is dit:
             with workers(args):
                 dit(args)
+        elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError("torchrun is for `dit`, which shares its work between processes; run this without it")
         else:
             args.call(args)
     except (ValueError, OSError) as error:

@@ -30,7 +30,7 @@ from ..vae import VAE
 from ..world import Scene
 from ..world.captions import canonical
 from .latents import HELD_OUT_VIDEOS, VIDEOS, Bucket, Subject, canonical_of, caption_of, read_bucket
-from .run import Run, Training, fit
+from .run import Run, Training, fit, rank
 from .text import WORDS
 
 PROMPTS = (
@@ -148,7 +148,7 @@ class Trainee(nn.Module):
 
     def forward(self, x0: Tensor, noise: Tensor, level: Tensor, captions: Sequence[str]) -> Tensor:
         """Loss on latents x0 (B, C, T, H, W) noised to level (B, 1, T, H, W)."""
-        context = self.text(tokenize(self.tokenizer, captions, self.text.config.max_tokens).to(x0.device))
+        context = self.text(tokenize(self.tokenizer, captions, self.text.config.max_tokens, warn=False).to(x0.device))
         tokens = map_to_tokens(level, Grid.of(tuple(x0.shape[2:]), self.dit.config.patch))
         if (tokens == tokens[:, :1]).all():
             tokens = tokens[:, 0]  # one level a sample costs less than one a token
@@ -184,8 +184,8 @@ def with_another(scenes: Sequence[Scene], attribute: str, seed: int = 0) -> list
 
 
 def held_out_of(cache: Path | str, bucket: Bucket, split: str, most: int = 32) -> tuple[Tensor, list[Subject]]:
-    """Latents (N, C, T, H, W) that training in this split never sees, and what they show. Of very few videos none is
-    held out; then those it is trained on, which the printed line says."""
+    """At most so many latents (N, C, T, H, W) that training in this split never sees, from all over what there is, and
+    what they show. Of very few videos none is held out; then those it is trained on, which the printed line says."""
     if split == VIDEOS:
         try:
             latents, subjects = read_bucket(cache, bucket, HELD_OUT_VIDEOS)
@@ -194,17 +194,21 @@ def held_out_of(cache: Path | str, bucket: Bucket, split: str, most: int = 32) -
             latents, subjects = read_bucket(cache, bucket, VIDEOS)
     else:
         latents, subjects = read_bucket(cache, bucket, "held_out")
-    return latents[:most], subjects[:most]
+    rows = torch.linspace(0, len(latents) - 1, min(most, len(latents))).round().long()
+    return latents[rows], [subjects[row] for row in rows]
 
 
 def wrong_captions(subjects: Sequence[Subject]) -> dict[str, list[str]]:
-    """Captions that are wrong in one word each, by word; of videos, those of the others."""
+    """Captions that are wrong in one word each, by word; of videos, the next one's that differs, if any does."""
     scenes = [subject for subject in subjects if isinstance(subject, Scene)]
     if len(scenes) == len(subjects):
         return {attribute: with_another(scenes, attribute) for attribute in ("colour", "shape", "motion")}
     captions = [canonical_of(subject) for subject in subjects]
-    middle = (len(captions) + 1) // 2  # far away: neighbours may be clips of one video
-    return {"text": captions[middle:] + captions[:middle]}
+    different = list(dict.fromkeys(captions))
+    if len(different) == 1:
+        return {}
+    following = dict(zip(different, different[1:] + different[:1], strict=True))
+    return {"text": [following[caption] for caption in captions]}
 
 
 def train_dit(
@@ -222,8 +226,6 @@ def train_dit(
     """
     mark = Path(cache) / "vae.txt"
     latents_of = mark.read_text(encoding="utf-8") if mark.exists() else ""  # the VAE's fingerprint
-    networks = {"dit": trainee.dit.config.to_dict(), "text": trainee.text.config.to_dict(), "vae": latents_of}
-    run = Run(folder, networks, training)
     names, weights = zip(*training.mix, strict=True)
     shares = np.array(weights) / sum(weights)
     parts = [(Bucket.parse(size), split or "train") for size, _, split in (name.partition(":") for name in names)]
@@ -234,6 +236,9 @@ def train_dit(
     held_latents, held = held_out_of(cache, *parts[0])
     held_latents, captions = held_latents.float().to(device), [canonical_of(subject) for subject in held]
     smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer).to(device)
+    _say_what_is_cut(trainee, [subject for _, subjects in buckets for subject in subjects])
+    networks = {"dit": trainee.dit.config.to_dict(), "text": trainee.text.config.to_dict(), "vae": latents_of}
+    run = Run(folder, networks, training)
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         latents, subjects = buckets[rng.choice(len(buckets), p=shares)]
@@ -247,14 +252,23 @@ def train_dit(
             f"{name}_gain": validation_loss(smooth, held_latents, wrong) - right
             for name, wrong in wrong_captions(held).items()
         }
-        run.log(step, validation=right, **gains)  # a model that does not read a word gains nothing from it
         if vae is not None and (step % training.sheet_every == 0 or step == training.steps):
             prompts = PROMPTS if parts[0][1] != VIDEOS else list(dict.fromkeys(captions))[: len(PROMPTS)]
             draw_sheet(smooth.cpu(), vae, parts[0][0], run.samples / f"{step:06d}.png", prompts)
             smooth.to(device)
+        # Last, as it marks the validation as done. A model that does not read a word gains nothing from it.
+        run.log(step, validation=right, **gains)
 
     fit(run, trainee, loss_of, validate, slow="text.", stop_at=stop_at)
     return trainee
+
+
+def _say_what_is_cut(trainee: Trainee, subjects: Sequence[Subject]) -> None:
+    captions = {caption for subject in subjects if not isinstance(subject, Scene) for caption in subject}
+    most = trainee.text.config.max_tokens
+    cut = sorted(c for c in captions if len(trainee.tokenizer.encode(c).ids) > most)
+    if cut and rank() == 0:
+        print(f"{len(cut)} of {len(captions)} captions are longer than the {most - 1} tokens that are read: {cut[0]}")
 
 
 def _draw_batch(

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..config import check_size
 from ..files import replacing
 from ..pipeline import frames_to_video
 from ..vae import VAE
@@ -24,6 +25,7 @@ from ..world import Scene, render, sample_scene
 from ..world.captions import EMPTY, canonical, draw_caption
 
 PART = 250  # clips in one file
+MOST = 4096  # pixels of a side, frames of a clip
 VIDEOS, HELD_OUT_VIDEOS = "videos", "videos_held_out"  # splits that hold no scenes
 
 Subject = Scene | tuple[str, ...]  # what a clip shows: a scene of the world, or the captions of a video
@@ -50,13 +52,22 @@ class Bucket:
 
 
 def claim(vae: VAE, folder: Path | str, bucket: Bucket) -> Path:
-    """The bucket's folder in a cache of this VAE. Raises ValueError where the cache is of another one."""
+    """The bucket's folder in a cache of this VAE. Raises ValueError where the cache is of another one, and for sizes
+    that do not divide into patches of 2x2 latents."""
+    multiple = 2 * vae.config.space_factor
+    check_size(
+        bucket.width, bucket.height, bucket.frames, multiple, vae.config.time_factor,
+        sides=(multiple, MOST), most_frames=MOST,
+    )  # fmt: skip
     folder = Path(folder) / str(bucket)
-    folder.mkdir(parents=True, exist_ok=True)
     mark = folder.parent / "vae.txt"
-    if mark.exists() and mark.read_text(encoding="utf-8") != vae.fingerprint():
+    if not mark.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(mark) as partial:
+            partial.write_text(vae.fingerprint(), encoding="utf-8")
+    elif mark.read_text(encoding="utf-8") != vae.fingerprint():
         raise ValueError(f"{folder.parent} holds latents of another VAE; choose another folder")
-    mark.write_text(vae.fingerprint(), encoding="utf-8")
+    folder.mkdir(exist_ok=True)
     return folder
 
 

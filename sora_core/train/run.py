@@ -48,21 +48,24 @@ def rank() -> int:
 
 
 class Run:
-    """Folder of one training run, which only the process of rank 0 writes to."""
+    """Folder of one training run, which only the process of rank 0 reads and writes."""
 
     def __init__(self, folder: Path | str, networks: dict[str, Any], training: Training) -> None:
         """networks: configs of what is trained. Raises ValueError where the folder holds a run of other networks."""
         self.folder, self.training = Path(folder), training
         self.samples = self.folder / "samples"
-        self.samples.mkdir(parents=True, exist_ok=True)
+        self._begin = time.monotonic()
+        if rank() > 0:
+            return
         path = self.folder / "settings.json"
         text = json.dumps({"networks": networks, "training": asdict(training)}, indent=2) + "\n"
-        if path.exists() and json.loads(path.read_text(encoding="utf-8"))["networks"] != json.loads(text)["networks"]:
-            raise ValueError(f"{folder} holds a run of another network; choose another folder")
-        if rank() == 0:
-            with replacing(path) as partial:
-                partial.write_text(text, encoding="utf-8")
-        self._begin = time.monotonic()
+        if (self.folder / "state.pt").exists():
+            known = json.loads(path.read_text(encoding="utf-8"))["networks"]
+            if known != json.loads(text)["networks"]:
+                raise ValueError(f"{folder} holds a run of another network; choose another folder")
+        self.samples.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     def log(self, step: int, **values: Any) -> None:
         """Append a line to the log and print it."""
@@ -89,14 +92,21 @@ class Run:
         return any(line["step"] == step and "loss" not in line for line in map(json.loads, lines))
 
     def load(self) -> dict[str, Any] | None:
-        """The last saved state, or None at the start of a run. The log goes back to that step, too."""
+        """The last saved state, or None at the start of a run. The log goes back to that step, too. All processes get
+        what the first one reads, whose folder the others may not see."""
+        if not distributed.is_initialized():
+            return self._load()
+        state = [self._load() if rank() == 0 else None]
+        distributed.broadcast_object_list(state)
+        return state[0]
+
+    def _load(self) -> dict[str, Any] | None:
         path, log = self.folder / "state.pt", self.folder / "log.jsonl"
         if not path.exists():
-            if rank() == 0:
-                log.unlink(missing_ok=True)
+            log.unlink(missing_ok=True)
             return None
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if log.exists() and rank() == 0:
+        if log.exists():
             lines = [line for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
             kept = [line for line in lines if json.loads(line)["step"] <= state["step"]]
             with replacing(log) as partial:

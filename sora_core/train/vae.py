@@ -151,10 +151,10 @@ def train_vae(
         smooth = VAE(config)
         smooth.load_state_dict(average)
         pairs = [(clip, smooth.decode(smooth.encode(clip))) for clip in clips]
-        run.log(step, psnr_128=float(np.mean([psnr(*pair) for pair in pairs])))
         contact_sheet(
             [video_to_frames(v) for pair in pairs for v in pair], run.samples / f"{step:06d}.png", overwrite=True
         )
+        run.log(step, psnr_128=float(np.mean([psnr(*pair) for pair in pairs])))  # last: it marks this as done
 
     fit(run, vae, loss_of, validate, stop_at=stop_at)
     if begun is not None:
