@@ -38,6 +38,7 @@ class HostEngine:
     ) -> None:
         self.model, self.clip, self.vae, self.negative, self.settings = model, clip, vae, negative, settings
         self.windows = 1
+        self.first: tuple[int, ...] = ()  # latent frames, height and width of the first window that was made
         self.channels, self.time_factor, self.space = host.latent_layout(vae)
         self.multiple = 2 * self.space
         if (channels := host.latent_channels(model)) != self.channels:
@@ -51,6 +52,7 @@ class HostEngine:
         return (frames - 1) // self.time_factor + 1, height // self.space, width // self.space
 
     def sample(self, window: Task) -> Tensor:
+        self.first = self.first or tuple(window.shape)
         samples = torch.zeros(1, self.channels, *window.shape) if window.known is None else window.known
         positive = self.text(window.texts[0][0])
         if len(window.texts) > 1:
@@ -63,7 +65,7 @@ class HostEngine:
         )["samples"].cpu()  # fmt: skip
 
     def encode(self, frames: Tensor) -> Tensor:
-        return host.encode(self.vae, frames).cpu()
+        return host.encode(self.vae, frames, bar=False).cpu()  # the bar counts steps
 
     @cached_property
     def described(self) -> dict[str, Any]:
@@ -91,7 +93,9 @@ class SoraLongVideo(io.ComfyNode):
                 ),
                 io.String.Input("negative", default="", tooltip="What the clip is steered away from."),
                 io.Int.Input("frames", default=120, min=1, max=100000, tooltip="Length of the clip, in frames."),
-                io.Float.Input("fps", default=12.0, min=1.0, max=240.0, tooltip="Frames a second, for the times."),
+                io.Float.Input(
+                    "fps", default=12.0, min=1.0, max=240.0, step=0.001, tooltip="Frames a second, for the times."
+                ),
                 io.Int.Input("width", **side, tooltip="Pixels, a multiple of 16."),
                 io.Int.Input("height", **side, tooltip="Pixels, a multiple of 16."),
                 io.Int.Input("window", default=17, min=9, max=1021, step=4, tooltip="Frames made at once, 4n + 1."),
@@ -163,7 +167,7 @@ class SoraLongVideo(io.ComfyNode):
             model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, passes=resample,
             node_id=cls.hidden.unique_id,
         )  # fmt: skip
-        described = [engine.described, prompts, fps, width, height, window, overlap, correct, seed]
+        described = [engine.described, prompts, begin, fps, width, height, window, overlap, correct, seed]
         described += [] if given is None else [digest(part) for part in given]
         folder = host.keeping_folder(hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16])
         windows = make_long(
@@ -176,7 +180,7 @@ class SoraLongVideo(io.ComfyNode):
         for part in windows:
             host.interrupted()
             out[done : done + len(part.frames)] = part.frames
-            drift.append({"frame": begin + done, "drift": part.drift, "corrected": part.corrected})
+            drift.append({"frame": max(0, begin + done), "drift": part.drift, "corrected": part.corrected})
             done += len(part.frames)
         (folder / "finished").touch()  # it is kept for a while: a later node may fail, or the clip may be made longer
         for finished in sorted(folder.parent.glob("*/finished"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
@@ -185,5 +189,7 @@ class SoraLongVideo(io.ComfyNode):
             out = line.restore(out)
         seams = {entry["frame"] for entry in drift} | set([] if line is None else line.seams)
         seams = listed(sorted(frame for frame in seams if 0 < frame < len(out)))
-        told = ui.PreviewText(f"{done} frames in {len(drift)} windows")
-        return io.NodeOutput(out, json.dumps(drift), seams, fps, ui=told)
+        told = f"{done} frames in {len(drift)} windows"
+        if note := host.beyond(model, engine.first):
+            told = f"{told}. {note}"
+        return io.NodeOutput(out, json.dumps(drift), seams, fps, ui=ui.PreviewText(told))

@@ -66,7 +66,7 @@ def _given(value: Any, default: Any) -> Any:
 
 
 def generate(args: argparse.Namespace) -> None:
-    out = _free(args.out, args.overwrite)
+    out = _free(args.out or Path("image.png" if args.frames == 1 else "clip.mp4"), args.overwrite)
     sheet = _free(args.sheet, args.overwrite, ".png") if args.sheet is not None else None
     pipeline = Pipeline.load(args.model)
     defaults = pipeline.model.defaults
@@ -262,8 +262,9 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--solver", choices=list(SAMPLERS), help="how the steps are taken")
         one.add_argument("--negative", default="", help="what is not to be shown")
 
-    def writing(one: argparse.ArgumentParser, default: Path | None) -> None:
-        one.add_argument("--out", type=Path, default=default, help="file to write: .mp4, .mkv, .webp, .gif or .png")
+    def writing(one: argparse.ArgumentParser, default: Path | None, else_: str | None = None) -> None:
+        text = "file to write: .mp4, .mkv, .webp, .gif or .png" + (f" (default: {else_})" if else_ else "")
+        one.add_argument("--out", type=Path, default=default, help=text)
         one.add_argument("--fps", type=float, help="frames per second of the file")
         one.add_argument("--lossless", action="store_true", help="keep every bit (does not play in browsers)")
         one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
@@ -277,7 +278,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("prompt", help="what the video should show")
     sampling(one, size=True, frames=True)
     one.add_argument("--sheet", type=Path, help="also write eight of its frames side by side to this .png")
-    writing(one, Path("clip.mp4"))
+    writing(one, None, "clip.mp4, or image.png with --frames 1")
 
     one = command(
         "encode", encode, "Turn a video into latents, in a .safetensors file.", "holiday.mp4 --frames 49 --size 192x128"

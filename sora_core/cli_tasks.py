@@ -13,12 +13,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .config import nearest
-from .cues import parse_cues
+from .cues import parse_cues, seen_from
 from .long import PipelineEngine, make_long, make_timeline
 from .pipeline import Pipeline
 from .report import draw_report, report
 from .timeline import FACTOR, Timeline, backward_parts, edit, extend, interpolate, levels, loop
-from .video import Video, check_target, frame_rate, read_video, write_video
+from .video import Video, check_target, frame_rate, has_sound, read_video, write_video
 
 Free = Callable[..., Path]
 
@@ -65,6 +65,13 @@ def _run(
         frames = pipeline.make(line, args.prompt, seed=args.seed, quiet=False, **settings)
     write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite)
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
+    _tell_sound(args.video, getattr(args, "other", None))
+
+
+def _tell_sound(*videos: Path | None) -> None:
+    for path in videos:
+        if path is not None and has_sound(path):
+            print(f"the sound of {path} is left out; in ComfyUI the workflow your_video keeps it")
 
 
 def _check_length(line: Timeline, pipeline: Pipeline) -> None:
@@ -151,6 +158,9 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
     defaults = pipeline.model.defaults
     fps = _rate(args, pipeline, *([] if start is None else [(args.start, start)]))
     frames = max(1, round(args.seconds * fps))
+    if start is not None:
+        given = len(start.frames)
+        cues = seen_from(cues, given, given + frames, given + frames, float(fps))
     width, height = args.size or (
         (defaults.width, defaults.height) if start is None else (start.frames.shape[2], start.frames.shape[1])
     )
@@ -176,6 +186,7 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
 
     write_video(out, parts(), fps, lossless=args.lossless, overwrite=args.overwrite)
     print(f"{out}: {frames} frames in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
+    _tell_sound(args.start)
     if measured := [pair for pair in drift if pair[0] is not None]:
         print("drift of the last window {:.3f}, {:.3f} after correction".format(*measured[-1]))
 
@@ -262,8 +273,8 @@ def add_tasks(
     )  # fmt: skip
     one.add_argument("prompt", nargs="?", default="", help="what it shows")
     one.add_argument("--prompts", type=Path, help="a file of texts instead, one a line with its time: 0:05 a star ...")
-    one.add_argument("--seconds", type=float, default=10.0, help="length (default 10)")
-    one.add_argument("--start", type=Path, help="a clip to go on from; it stands at the beginning")
+    one.add_argument("--seconds", type=float, default=10.0, help="length of what is made (default 10)")
+    one.add_argument("--start", type=Path, help="a clip to go on from; it stands first, and times count from it on")
     one.add_argument("--window", type=int, help="frames made at once, 4*n + 1 (default: the model's own)")
     one.add_argument("--overlap", type=int, default=2, help="latent frames that a window sees again (default 2)")
     one.add_argument("--correct", type=float, default=0.2, help="share of the drift that is taken back (default 0.2)")

@@ -16,9 +16,13 @@ class Cue:
     text: str
 
 
-CLOCK = re.compile(r"(?:(?:\d+:)?\d+:\d+(?:\.\d+)?s?|\d+(?:\.\d+)?s)(?![\w.])")
-# h:mm:ss, m:ss or a number with an s; then a space or a mark, which stands in numbers, too: `:` and `,` need a space
-TIMED = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)(s?)(?:\s*[,:]\s+|\s*[|-]\s*|\s+)(.+)")
+CLOCK = re.compile(r"(?:(?:\d+:)?\d+:\d\d(?:\.\d+)?s?|\d+(?:\.\d+)?s)(?![\w.])")
+# h:mm:ss, m:ss or a number with an s; then a space or a mark, which stands in numbers, too: `:` and `,` need a space.
+# Minutes need two digits of seconds: `16:9` is no time.
+TIMED = re.compile(
+    r"(?:(?:(\d+):)?(\d+):(?=\d\d(?!\d)))?(\d+(?:\.\d+)?)(s?)(\s*[,:]\s+|\s*[|–-]\s*|\s+(?:to|until)\s+|\s+)(.+)"
+)
+SPAN = re.compile(r"\s*[–-]\s*|\s+(?:to|until)\s+")
 
 
 def parse_cues(text: str) -> list[Cue]:
@@ -35,8 +39,8 @@ def parse_cues(text: str) -> list[Cue]:
             raise ValueError(f"prompts, line {number}: there is no text behind the time {line}")
     timed = [(number, TIMED.fullmatch(line)) for number, line in lines]
     timed = [(number, match if match and (match[2] or match[4]) else None) for number, match in timed]
-    if len(lines) == 1 and timed[0][1] is None:
-        return [Cue(0, lines[0][1])]
+    if len(lines) == 1 and ((alone := timed[0][1]) is None or (not alone[2] and float(alone[3]) > 0)):
+        return [Cue(0, lines[0][1])]  # such as `80s synthwave`
     cues: list[Cue] = []
     for (number, match), (_, line) in zip(timed, lines, strict=True):
         if match is None:
@@ -49,7 +53,7 @@ def parse_cues(text: str) -> list[Cue]:
             raise ValueError(
                 f"prompts, line {number}: {line[:40]!r} has more than 59 seconds or minutes; write 1:15, not 0:75"
             )
-        if CLOCK.match(match[5].strip()):
+        if SPAN.fullmatch(match[5]) and CLOCK.match(match[6].strip()):
             raise ValueError(
                 f"prompts, line {number}: {line[:40]!r} has two times; give the one at which it begins, it lasts until "
                 "the next line's"
@@ -57,7 +61,7 @@ def parse_cues(text: str) -> list[Cue]:
         seconds += 60 * minutes + 3600 * hours
         if cues and seconds <= cues[-1].seconds:
             raise ValueError(f"prompts, line {number}: its time is not after that of the line before")
-        cues.append(Cue(seconds, match[5].strip()))
+        cues.append(Cue(seconds, match[6].strip()))
     if cues[0].seconds != 0:
         raise ValueError(f"prompts, line {lines[0][0]}: the first prompt has to begin at 0:00")
     return cues

@@ -107,13 +107,26 @@ class Timeline:
         from around it, so that the latents of what is kept beside it hold nothing of it."""
         frames, free = self.canvas[at : at + count], self.strength[at : at + count] == 1
         some = free.flatten(1).any(1) & ~free.flatten(1).all(1)
-        if not some.any():
+        stands_in = self._stands_in(at, count, free.flatten(1).all(1))
+        if not some.any() and not stands_in:
             return frames
         frames = frames.clone()
+        for t, kept in stands_in.items():
+            frames[t] = self.canvas[kept]
         for t in torch.nonzero(some)[:, 0].tolist():
             known = (~free[t]).float()[None, None]
             frames[t] = _painted(frames[t].movedim(-1, 0)[None].float(), known)[0].movedim(0, -1)
         return frames
+
+    def _stands_in(self, at: int, count: int, free: Tensor) -> dict[int, int]:
+        """For each of the frames at..at + count that is made from noise (free) and shares its latent with kept ones:
+        the nearest of these, which is encoded in its place."""
+        whole, found = self.keep.flatten(1).all(1).tolist(), {}
+        for t in torch.nonzero(free)[:, 0].tolist():
+            group = [s for s in range(len(whole)) if whole[s] and latent_frame_of(s) == latent_frame_of(at + t)]
+            if group:
+                found[t] = min(group, key=lambda s, t=at + t: abs(s - t))
+        return found
 
     def ramp(self) -> Tensor:
         """Shares (T',) that rise from 0 to 1 over the latents that are made, for a second text."""

@@ -119,6 +119,15 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     return {key.lower(): str(value) for key, value in found.items() if key.lower() not in _MUXER_KEYS}
 
 
+def has_sound(path: str | Path) -> bool:
+    """Whether a file has sound, which neither `read_video` nor `write_video` takes."""
+    path = _existing(path)
+    if path.suffix.lower() in _IMAGE_SUFFIXES:
+        return False
+    with _opened_video(path) as (container, _):
+        return bool(container.streams.audio)
+
+
 def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():

@@ -125,6 +125,11 @@ def test_long_goes_on_from_a_clip_and_from_what_was_finished(tiny_file: Path, tm
     out = read_video(tmp_path / "out.mkv")
     assert out.fps == 10 and len(out.frames) == 26
     assert torch.equal(out.frames[:6], read_video(tmp_path / "start.mkv").frames)
+    (tmp_path / "late").mkdir()
+    for late, code in (("2.5s", 0), ("2.6s", 1)):  # times count on the whole clip, of 2.6 s
+        (tmp_path / "late.txt").write_text(f"0:00 a red circle\n{late} a star\n", encoding="utf-8")
+        late_words = ("long", "--prompts", str(tmp_path / "late.txt"), *words[3:-2], "--overwrite")
+        assert run(tiny_file, tmp_path / "late", *late_words) == code
     kept = sorted((tmp_path / "kept").glob("window-*"))
     kept[-1].unlink()
     assert run(tiny_file, tmp_path, *words, "--overwrite") == 0

@@ -14,6 +14,9 @@ def test_cues_are_read() -> None:
     ]  # fmt: skip
     assert parse_cues("0s a red circle\n1.5s, a star") == [Cue(0, "a red circle"), Cue(1.5, "a star")]
     assert parse_cues("5 red circles move left") == [Cue(0, "5 red circles move left")]
+    for text in ("80s synthwave street", "1980s style film", "4:3 old TV footage", "16:9 wide"):  # no times
+        assert parse_cues(text) == [Cue(0, text)] and parse_cues(f"0:00 {text}") == [Cue(0, text)]
+    assert parse_cues("0:00 7:30 am, a kitchen\n5s 90s VHS") == [Cue(0, "7:30 am, a kitchen"), Cue(5, "90s VHS")]
     assert parse_cues("0:00:00 a\n0:59 | b\n1:00:30.5 30 stars") == [Cue(0, "a"), Cue(59, "b"), Cue(3630.5, "30 stars")]
 
 
@@ -33,6 +36,9 @@ def test_a_part_of_a_clip_sees_the_cues_that_are_on_show_in_it() -> None:
         ("0:00 a red circle\na blue square", "line 2: 'a blue square' has no time"),
         ("0:00 a red circle\n0:05a star", "line 2: '0:05a star' has no time; begin it with one and a space"),
         ("0:00-0:05 a red circle", "line 1: '0:00-0:05 a red circle' has two times"),
+        ("0:00 to 0:05 a red circle", "line 1.* has two times"),
+        ("0:00–0:05 a red circle", "line 1.* has two times"),
+        ("0:05 a star", "line 1: the first prompt has to begin at 0:00"),
         ("0s - 5s a red circle\n5s - 9s a star", "line 1.* has two times; give the one at which it begins"),
         ("0:05", "line 1: there is no text behind the time 0:05"),
         ("0:00 a red circle\n5s", "line 2: there is no text behind the time 5s"),

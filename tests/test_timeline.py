@@ -176,6 +176,24 @@ def test_latents_of_what_is_kept_hold_nothing_of_what_is_made_anew() -> None:
     assert torch.equal(seen[1], source)
 
 
+def test_a_span_made_from_noise_is_forgotten_wherever_it_ends() -> None:
+    """Its last latent may hold kept frames, too: what is encoded there shows these alone."""
+
+    def of_all_frames(frames: Tensor) -> Tensor:  # of a latent, as a VAE sees them
+        fours = frames[:, :1, :1].expand(-1, frames.shape[1] // 8, frames.shape[2] // 8, -1).mean(-1)
+        groups = [fours[:1], *fours[1:].split(4)]
+        return torch.stack([group.mean(0) for group in groups])[None, None]
+
+    source = clip(25)
+    for first, last in ((9, 9), (9, 10), (5, 10), (0, 2), (9, 12)):
+        other = source.clone()
+        other[first : last + 1] = torch.rand(last + 1 - first, *source.shape[1:])
+        one, two = (edit(frames, levels(frames, 1.0, first=first, last=last)) for frames in (source, other))
+        (known, strength), (again, _) = (line.encode(of_all_frames) for line in (one, two))
+        kept = strength < 1
+        assert torch.equal(known[kept.expand_as(known)], again[kept.expand_as(again)]), (first, last)
+
+
 def test_a_short_edit_of_a_long_clip_stays_short() -> None:
     source = clip(200)
     line = edit(source, levels(source, 0.5, first=60, last=63))

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from sora_core.sheet import contact_sheet
-from sora_core.video import frame_rate, read_metadata, read_video, write_video
+from sora_core.video import frame_rate, has_sound, read_metadata, read_video, write_video
 
 NTSC_FILM = Fraction(24000, 1001)
 
@@ -303,6 +303,21 @@ def test_unknown_codec_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(head + b"stsd" + tail.replace(b"avc1", b"zzzz", 1))
     with pytest.raises(ValueError, match="codec is unknown"):
         read_video(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("sound", [False, True])
+def test_sound_is_seen(tmp_path: Path, sound: bool) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        video = container.add_stream("ffv1", rate=10)
+        video.width, video.height, video.pix_fmt = 16, 16, "yuv420p"
+        if sound:
+            heard = container.add_stream("pcm_s16le", rate=8000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 8000
+            container.mux(heard.encode(frame))
+        container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+        container.mux(video.encode())
+    assert has_sound(tmp_path / "a.mkv") == sound and read_video(tmp_path / "a.mkv").frames.shape == (1, 16, 16, 3)
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:

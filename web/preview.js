@@ -7,7 +7,7 @@ const HEIGHT = 160; // pixels
 const MAKERS = ["SoraSampler", "SoraLongVideo"];
 
 /** The node with this id; ids inside subgraphs read "12:5". */
-function findNode(id) {
+export function findNode(id) {
   let graph = app.graph;
   let node;
   for (const part of String(id).split(":")) {

@@ -41,8 +41,9 @@ def your_video() -> Workflow:
         "# A video of your own\n\nChoose a file in *Load Video*. *Get Video Components* gives its frames to Sora "
         "SDEdit, its frame rate and its sound to what saves the result; Sora Long Video goes over it, whatever its "
         "length and size.\n\nsora-mini knows simple shapes on plain backgrounds, as in the other workflows; for "
-        "footage connect Wan's MODEL, CLIP and VAE.\n\nSora Extend, Sora Loop and the others take the frames in the "
-        "same place.",
+        "footage connect Wan's MODEL, CLIP and VAE.\n\nFor new frames after the clip put Sora Extend in the place of "
+        "Sora SDEdit. Sora Loop and the other tasks take the frames there, too, and go on through Sora Sampler and "
+        "Sora VAE Decode instead of Sora Long Video.",
     )
     file = w.add("LoadVideo", file="clip.mp4")
     parts = w.add("GetVideoComponents", video=file["VIDEO"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io as bytes_io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -165,12 +165,13 @@ def _clips_of(halted: dict[str, Any], latent: dict[str, Any]) -> list[int]:
         ) from None
 
 
-def beyond(model: comfy.model_patcher.ModelPatcher, latent: dict[str, Any]) -> str | None:
-    """A note where a clip is not what a checkpoint of ours was made for: it is made all the same."""
-    if not isinstance(model.model, HostModel) or model.model.defaults is None or latent["samples"].ndim != 5:
+def beyond(model: comfy.model_patcher.ModelPatcher, size: Sequence[int]) -> str | None:
+    """A note where latents of this size (T', H', W') are not what a checkpoint of ours was made for: they are made all
+    the same."""
+    if not isinstance(model.model, HostModel) or model.model.defaults is None or len(size) != 3:
         return None
     defaults, patch = model.model.defaults, model.model.diffusion_model.config.patch[1]
-    frames, height, width = latent["samples"].shape[2:]
+    frames, height, width = size
     pixels = defaults.side_multiple // patch
     try:
         defaults.check(width * pixels, height * pixels, count_frames(frames, FACTOR), FACTOR)

@@ -60,20 +60,18 @@ def native_vae(network: VAE) -> comfy.sd.VAE:
     return vae
 
 
-def encode(vae: comfy.sd.VAE, frames: Tensor) -> Tensor:
-    """Frames (T, H, W, 3 or 4) in 0..1 to latents (1, C, T', H', W')."""
+def encode(vae: comfy.sd.VAE, frames: Tensor, *, bar: bool = True) -> Tensor:
+    """Frames (T, H, W, 3 or 4) in 0..1 to latents (1, C, T', H', W'). bar: show how far it is."""
     frames = frames[..., :3]
     network = _network(vae)
     if network is None:
         latents = vae.encode(frames)
         return latents if latents.ndim == 5 else latents.movedim(0, 1)[None]
     network.latent_shape(*frames.shape[:3])
-    progress = comfy.utils.ProgressBar(frames.shape[0])
+    on_frames = comfy.utils.ProgressBar(frames.shape[0]).update_absolute if bar else None
     video = frames.movedim(-1, 0)[None]
     _load_vae(vae, vae.memory_used_encode(video.shape, vae.vae_dtype))
-    return _or_in_tiles(
-        lambda tile: network.encode(video, tile=tile, on_frames=progress.update_absolute, from_zero=True)
-    ).float()
+    return _or_in_tiles(lambda tile: network.encode(video, tile=tile, on_frames=on_frames, from_zero=True)).float()
 
 
 def decode(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:
