@@ -4,7 +4,7 @@ import { api } from "../../scripts/api.js";
 import { findNode } from "./preview.js";
 
 const WIDGET = "sora_note";
-const HEIGHT = 48; // pixels; longer notes scroll
+const HEIGHT = 80; // pixels, of four lines; longer notes scroll
 
 function tell(node, text) {
   if (!node?.comfyClass?.startsWith("Sora")) return;
