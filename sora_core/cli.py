@@ -203,6 +203,9 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.vae is not None:
         result = {"vae_psnr_db": scoring.vae_psnr(pipeline, args.vae)}
         print("\n".join(f"{name:24}{value:6.2f} dB" for name, value in result["vae_psnr_db"].items()))
+        clips = _given(args.clips, 96)
+        result |= scoring.through_vae(pipeline, clips=clips, width=width, height=height, seed=args.seed)
+        print(scoring.table({"true clips": result["through the VAE"]}))
     elif args.tasks is not None:
         names = tuple(args.tasks.split(","))
         clips = _given(args.clips, 40)
@@ -308,12 +311,17 @@ def parser() -> argparse.ArgumentParser:
         "--clips 48 --kinds single,two --sheet clips.png --out scores.json",
     )
     sampling(one, size=True, frames=True)
-    one.add_argument("--clips", type=int, help="of each kind (default 240), or of each task (default 40)")
+    one.add_argument(
+        "--clips",
+        type=int,
+        help="of each kind (default 240), of each task (default 40), or, with --vae, true ones (default 96)",
+    )
     one.add_argument("--kinds", default="single", help="prompts: of single,paraphrase,two,wall (default single)")
     one.add_argument("--tasks", help="score tasks instead of prompts: of forward,backward,backward-naive,loop,"
                      "transition,recolour,restyle,cued,long,reroll")  # fmt: skip
     one.add_argument("--vae", nargs="*", type=Path, metavar="VIDEO", help="score the VAE alone: PSNR on clips of every "
-                     "style, and on the first 17 frames of these videos")  # fmt: skip
+                     "style, and on the first 17 frames of these videos; and whether true clips are "
+                     "still right behind it")  # fmt: skip
     one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--failures", type=Path, help="write the first 24 clips that show something else to this .png")

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .pipeline import Pipeline, frames_to_video, psnr
+from .pipeline import Pipeline, frames_to_video, psnr, video_to_frames
 from .video import read_video
 from .world import BACKGROUNDS, MOTIONS, SHAPES, STYLES, Scene, render, sample_scene
 from .world.captions import canonical, paraphrase
@@ -95,6 +95,26 @@ def vae_psnr(
         height, width = (n // multiple * multiple for n in frames.shape[1:3])
         found[Path(path).name] = [measure(frames[: (len(frames) - 1) // 4 * 4 + 1, :height, :width])]
     return {name: round(float(np.mean(values)), 2) for name, values in found.items()}
+
+
+def through_vae(
+    pipeline: Pipeline, *, clips: int = 96, width: int | None = None, height: int | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Scores, as of `evaluate`, of true clips that were only encoded and decoded: hardly a transformer gets beyond
+    these. width, height: pixels (default: the model's own)."""
+    defaults, vae = pipeline.model.defaults, pipeline.model.vae
+    width, height = width or defaults.width, height or defaults.height
+    rng = np.random.default_rng((seed, 2))
+    found: dict[str, dict[str, list[bool]]] = {word: defaultdict(list) for word in ("any", *MOTIONS, *SHAPES)}
+    for _ in range(clips):
+        scene = draw_scene(rng, "single", "any", width / height)
+        video = frames_to_video(render(scene, defaults.frames, height, width))
+        verdict = judge(video_to_frames(vae.decode(vae.encode(video))), scene, "single")
+        for attribute, right in verdict.items():
+            found["any"][attribute].append(right)
+        for word, attribute in _words_of(scene, defaults.frames):
+            found[word][attribute].append(verdict[attribute])
+    return {"through the VAE": {word: {k: summarise(v) for k, v in of.items()} for word, of in found.items() if of}}
 
 
 def clips_of(

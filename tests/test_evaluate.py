@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sora_core.evaluate import draw_scene, evaluate, interval, judge, vae_psnr
+from sora_core.evaluate import draw_scene, evaluate, interval, judge, through_vae, vae_psnr
 from sora_core.evaluate_tasks import GIVEN, SINGLE, TASKS, _goes_on, _look, _same_track, evaluate_tasks
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
+from sora_core.vae import VAE
 from sora_core.video import read_video, write_video
 from sora_core.world import MOTIONS, SHAPES, STYLES, follow, one_thing, render, scene_of
 
@@ -112,6 +113,16 @@ def test_a_look_is_read_along_the_track(style: str) -> None:
         soft = F.avg_pool2d(frames.movedim(-1, 1), 3, 1, 1, count_include_pad=False).movedim(1, -1)
         assert _look(soft, scene)[0] == style
         assert _look(render(replace(scene, things=()), 17, 128, 128), scene) == ()
+
+
+def test_true_clips_are_scored_behind_the_vae(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {}
+    monkeypatch.setattr(VAE, "encode", lambda self, video: kept.setdefault("video", video))
+    monkeypatch.setattr(VAE, "decode", lambda self, latents: kept.pop("video"))  # a VAE that loses nothing
+    found = through_vae(pipeline, clips=8, width=96, height=128)["through the VAE"]
+    assert found["any"]["all"]["right"] == found["any"]["all"]["total"] == 8
+    monkeypatch.setattr(VAE, "decode", lambda self, latents: kept.pop("video").flip(1))  # and one that swaps colours
+    assert through_vae(pipeline, clips=8, width=96, height=128)["through the VAE"]["any"]["all"]["right"] < 8
 
 
 def test_the_vae_is_scored_by_style_and_on_footage(pipeline: Pipeline, tmp_path: Path) -> None:
