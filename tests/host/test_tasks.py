@@ -211,9 +211,8 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
     outcome = server.run(prompt)
     clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
     assert len(clip.frames) == 72 and clip.fps == 12
-    steps = [
-        e for e in outcome.events if e["type"] == "progress" and e["data"]["node"] == node and e["data"]["max"] == 16
-    ]
+    steps = [e for e in outcome.events if e["type"] == "progress" and e["data"]["node"] == node]
+    assert {e["data"]["max"] for e in steps} == {16}  # one bar, of the steps of all windows
     values = [e["data"]["value"] for e in steps]
     assert values == sorted(values) and values[-1] == 16
     assert 0 < len({id(e) for e in steps}) <= 2 * (8 - len(before)) + 2  # finished windows were not made again
