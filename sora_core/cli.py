@@ -265,8 +265,8 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--solver", choices=list(SAMPLERS), help="how the steps are taken")
         one.add_argument("--negative", default="", help="what is not to be shown")
 
-    def writing(one: argparse.ArgumentParser, default: Path | None, else_: str | None = None) -> None:
-        text = "file to write: .mp4, .mkv, .webp, .gif or .png" + (f" (default: {else_})" if else_ else "")
+    def writing(one: argparse.ArgumentParser, default: Path | None, chosen: str | None = None) -> None:
+        text = "file to write: .mp4, .mkv, .webp, .gif or .png" + (f" (default: {chosen})" if chosen else "")
         one.add_argument("--out", type=Path, default=default, help=text)
         one.add_argument("--fps", type=float, help="frames per second of the file")
         one.add_argument("--lossless", action="store_true", help="keep every bit (does not play in browsers)")

@@ -50,6 +50,17 @@ def draw_scene(rng: np.random.Generator, kind: str, split: str, aspect: float) -
             return scene
 
 
+Tally = dict[str, dict[str, list[bool]]]  # by split or word, then by attribute
+
+
+def _by_word() -> Tally:
+    return {word: defaultdict(list) for word in (*MOTIONS, *SHAPES)}
+
+
+def _summarised(tally: Tally) -> dict[str, dict[str, dict[str, float]]]:
+    return {name: {k: summarise(v) for k, v in attributes.items()} for name, attributes in tally.items() if attributes}
+
+
 def _words_of(scene: Scene, frames: int) -> list[tuple[str, str]]:
     """Words of the scene by which its prompt is told apart, each with what is counted there."""
     thing = scene.things[0]
@@ -105,7 +116,7 @@ def through_vae(
     defaults, vae = pipeline.model.defaults, pipeline.model.vae
     width, height = width or defaults.width, height or defaults.height
     rng = np.random.default_rng((seed, 2))
-    found: dict[str, dict[str, list[bool]]] = {word: defaultdict(list) for word in ("any", *MOTIONS, *SHAPES)}
+    found: Tally = {"any": defaultdict(list), **_by_word()}
     for _ in range(clips):
         scene = draw_scene(rng, "single", "any", width / height)
         video = frames_to_video(render(scene, defaults.frames, height, width))
@@ -114,7 +125,7 @@ def through_vae(
             found["any"][attribute].append(right)
         for word, attribute in _words_of(scene, defaults.frames):
             found[word][attribute].append(verdict[attribute])
-    return {"through the VAE": {word: {k: summarise(v) for k, v in of.items()} for word, of in found.items() if of}}
+    return {"through the VAE": _summarised(found)}
 
 
 def clips_of(
@@ -168,8 +179,8 @@ def evaluate(
             for _ in range(clips // len(splits))
         ]
         prompts = [paraphrase(s, rng) if kind == "paraphrase" else canonical(s) for _, s in scenes]
-        tally: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-        words: dict[str, dict[str, list[bool]]] = {word: defaultdict(list) for word in (*MOTIONS, *SHAPES)}
+        tally: Tally = defaultdict(lambda: defaultdict(list))
+        words = _by_word()
         made = clips_of(pipeline, [(p, seed + i) for i, p in enumerate(prompts)], shape, batch, **settings)
         bar = tqdm(zip(scenes, prompts, made, strict=True), total=len(scenes), desc=kind, disable=quiet)
         for (split, scene), prompt, clip in bar:
@@ -180,11 +191,7 @@ def evaluate(
                 words[word][attribute].append(verdict[attribute])
             if on_clip is not None:
                 on_clip(prompt, clip, verdict)
-        out[kind] = {
-            split: {attribute: summarise(values) for attribute, values in attributes.items()}
-            for split, attributes in (tally | words).items()
-            if attributes
-        }
+        out[kind] = _summarised(tally | words)
     return out
 
 

@@ -123,7 +123,8 @@ class Timeline:
         the nearest of these, which is encoded in its place."""
         whole, found = self.keep.flatten(1).all(1).tolist(), {}
         for t in torch.nonzero(free)[:, 0].tolist():
-            group = [s for s in range(len(whole)) if whole[s] and latent_frame_of(s) == latent_frame_of(at + t)]
+            last = latent_frame_of(at + t) * FACTOR  # of the frames in its latent
+            group = [s for s in range(max(0, last - FACTOR + 1), min(last + 1, len(whole))) if whole[s]]
             if group:
                 found[t] = min(group, key=lambda s, t=at + t: abs(s - t))
         return found
