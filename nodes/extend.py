@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sora_core.timeline import extend
+from ..sora_core.tasks import extend
 from .host import io
 from .timeline import OUTPUTS, prepared
 

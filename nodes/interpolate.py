@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sora_core.timeline import interpolate, loop
+from ..sora_core.tasks import interpolate, loop
 from .host import io
 from .timeline import OUTPUTS, prepared, ramp
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..sora_core.selection import count_frames, latent_frame_of
-from ..sora_core.timeline import FACTOR, SOFT, Timeline, empty
+from ..sora_core.tasks import empty
+from ..sora_core.timeline import FACTOR, SOFT, Timeline
 from . import host
 from .host import io
 

@@ -17,7 +17,8 @@ from .cues import parse_cues, seen_from
 from .long import PipelineEngine, make_long, make_timeline
 from .pipeline import Pipeline
 from .report import draw_report, report
-from .timeline import FACTOR, Timeline, backward_parts, edit, extend, interpolate, levels, loop
+from .tasks import backward_parts, edit, extend, interpolate, levels, loop
+from .timeline import FACTOR, Timeline
 from .video import Video, check_target, frame_rate, has_sound, read_video, write_video
 
 Free = Callable[..., Path]

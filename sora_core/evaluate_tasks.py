@@ -24,7 +24,8 @@ from .evaluate import draw_scene, summarise
 from .long import PipelineEngine, make_long
 from .pipeline import Pipeline
 from .report import report
-from .timeline import Timeline, edit, extend, interpolate, levels, loop
+from .tasks import edit, extend, interpolate, levels, loop
+from .timeline import Timeline
 from .world import COLOURS, SHAPES, STYLES, Scene, analyse, canonical, follow, is_visible, one_thing, render
 
 GIVEN, MADE = 9, 8  # frames

@@ -30,9 +30,10 @@ from .checkpoint import fingerprint
 from .config import check_size
 from .cues import Cue, begins_of, check_end
 from .draft import digest
+from .edges import pad_sides
 from .files import replacing
 from .pipeline import Pipeline, check_settings, video_to_frames
-from .timeline import Timeline, pad_sides
+from .timeline import Timeline
 from .vae_layers import Stream
 
 

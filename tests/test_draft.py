@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sora_core.draft import load_draft, save_draft
 from sora_core.samplers import Progress
-from sora_core.timeline import extend
+from sora_core.tasks import extend
 
 
 def same(a: Any, b: Any) -> bool:

@@ -19,7 +19,7 @@ from sora_core.checkpoint import Model
 from sora_core.cues import Cue, seen_from
 from sora_core.long import PipelineEngine, Task, Window, count_windows, make_long, make_timeline
 from sora_core.pipeline import Pipeline
-from sora_core.timeline import edit, extend
+from sora_core.tasks import edit, extend
 
 ROOT = Path(__file__).parent.parent
 SMALL: dict[str, Any] = {"fps": 1, "width": 64, "height": 64, "window": 17}  # seconds are frames

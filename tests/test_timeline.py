@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sora_core.pipeline import Pipeline
-from sora_core.timeline import SOFT, Timeline, edit, empty, extend, interpolate, levels, loop
+from sora_core.tasks import edit, empty, extend, interpolate, levels, loop
+from sora_core.timeline import SOFT, Timeline
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18)
 NEW = (1, 2, 3, 4, 5, 8, 12)

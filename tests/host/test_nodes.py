@@ -18,7 +18,7 @@ from sora_core.patches import to_patches
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.preview import draw_patches
 from sora_core.selection import select, set_strength
-from sora_core.timeline import extend
+from sora_core.tasks import extend
 from sora_core.video import read_video
 from sora_core.world import analyse, render, scene_of
 

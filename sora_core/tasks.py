@@ -1,0 +1,221 @@
+"""The tasks: each puts what is given on a timeline, and says what of it is made.
+
+Frames are (T, H, W, 3) in 0..1; strengths too: 0 keep, 1 make.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .edges import held
+from .selection import frame_range
+from .timeline import FACTOR, Timeline
+
+BEFORE, BEHIND = 9, 8  # frames around an edited span that the model sees: three latents and two
+
+
+def empty(frames: int, height: int, width: int) -> Timeline:
+    """Nothing given, everything to be made; `pin` images on it."""
+    length = _whole(frames)
+    nothing = torch.zeros(length, 1, 1, dtype=torch.bool)
+    return Timeline(torch.zeros(length, height, width, 3), torch.ones(length, 1, 1), nothing, (), (0, frames))
+
+
+def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9) -> Timeline:
+    """A clip (T, H, W, 3) with new frames before it, after it, or both. overlap: frames the model sees of it; all of
+    them where it goes on at both ends, so a long clip is better extended at one end after the other."""
+    _check_clip("the clip", frames, 1)
+    if min(before, after) < 0 or before + after == 0:
+        raise ValueError(f"extend by {before} before and {after} after: at least one has to be above 0, none below")
+    _check_overlap(overlap)
+    count = len(frames)
+    if before and after:
+        lead = _whole(before)
+        return _joined([(frames, lead)], lead + count + after, (lead - before, lead + count + after))
+    if after:
+        seen = _whole_below(min(overlap, count))
+        return _joined([(frames[count - seen :], 0)], seen + after, (seen, seen + after), before=frames)
+    seen, lead = max(FACTOR, min(overlap, count) // FACTOR * FACTOR), _whole(before)
+    return _joined([(held(frames[:seen], seen), lead)], lead + seen, (lead - before, lead), after=frames)
+
+
+def backward_parts(before: int, length: int, overlap: int, most: int) -> list[int]:
+    """New frames of one `extend` backward after another that make `before` in all, each at once with at most `most`
+    frames, of a clip of some length, which grows on the way."""
+    room = most - max(FACTOR, min(overlap, length + before) // FACTOR * FACTOR)
+    if room < 1:
+        raise ValueError(f"overlap {overlap}: of {most} frames at once none is left to be made; choose less")
+    size = _whole_below(room)
+    return [size] * (before // size) + [before % size] * (before % size > 0)
+
+
+def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 5, soften: int = 0) -> Timeline:
+    """Clip a, `count` new frames, clip b: (T, H, W, 3) of one size. soften: frames of each that may change as well, the
+    more the nearer they are to the new ones."""
+    _check_clip("clip a", a, 1)
+    _check_clip("clip b", b, 1)
+    if a.shape[1:] != b.shape[1:]:
+        raise ValueError(
+            f"clip a is {a.shape[2]}x{a.shape[1]} and clip b {b.shape[2]}x{b.shape[1]}: resize one of them first"
+        )
+    line = _gap(a, b, count, overlap)
+    ends = line.show[0], len(line.canvas) - line.show[1], len(a), len(b)
+    most = max(0, min(ends) - FACTOR)  # one latent of each stays at least
+    if not 0 <= soften <= most:
+        raise ValueError(
+            f"soften {soften}: with overlap {overlap} and clips of {len(a)} and {len(b)} frames choose "
+            f"from 0 to {most}, so that four frames of each stay"
+        )
+    begin, end = line.show[0] - soften, line.show[1] + soften
+    rise = (torch.arange(soften) + 1) / (soften + 1)
+    strength, keep = line.strength.clone(), line.keep.clone()
+    strength[begin : begin + soften, 0, 0], strength[end - soften : end, 0, 0] = rise, rise.flip(0)
+    keep[begin:end] = False
+    return replace(line, strength=strength, keep=keep, show=(begin, end), before=a[: len(a) - soften], after=b[soften:])
+
+
+def loop(frames: Tensor, count: int, *, overlap: int = 5) -> Timeline:
+    """A clip (T, H, W, 3) and `count` new frames that lead from its end to its beginning."""
+    _check_clip("the clip", frames, 2)
+    return replace(_gap(frames, frames, count, overlap), before=frames)
+
+
+def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
+    """A clip (T, H, W, 3) to be changed in place (SDEdit, arXiv 2108.01073). strength: one number, a curve (T,) over
+    frames, or a map (T or 1, H, W) of pixels; where it is 0 the clip stays bit for bit. Of the frames before and behind
+    all that may change the model sees a few; what may change begins with a latent of its own."""
+    _check_clip("the clip", frames, 1)
+    count = len(frames)
+    wanted = torch.as_tensor(strength, dtype=torch.float32)
+    if wanted.ndim == 1 and len(wanted) == count:
+        wanted = wanted[:, None, None]
+    elif wanted.ndim == 0:
+        wanted = wanted.expand(count, 1, 1)
+    elif wanted.ndim == 3 and wanted.shape[0] in (1, count) and wanted.shape[1:] in ((1, 1), frames.shape[1:3]):
+        wanted = wanted.expand(count, -1, -1)
+    else:
+        raise ValueError(
+            f"strength of shape {tuple(wanted.shape)}: give one number, {count} numbers (one a frame), or a map "
+            f"({count} or 1, {frames.shape[1]}, {frames.shape[2]})"
+        )
+    if not bool(((wanted >= 0) & (wanted <= 1)).all()):
+        raise ValueError("strength: 0 keeps, 1 makes anew; every value has to lie from 0 to 1")
+    changing = torch.nonzero(wanted.flatten(1).amax(1))[:, 0].tolist() or [0]
+    begin, end = max(0, changing[0] - BEFORE), min(count, changing[-1] + 1 + BEHIND)
+    lead = (1 - (changing[0] - begin)) % FACTOR if changing[0] else 0  # frames for which a short past stands still
+    seen = torch.cat([frames[begin : begin + 1].expand(lead, -1, -1, -1), frames[begin:end]])
+    length = _whole(len(seen))
+    wanted = torch.cat(
+        [
+            torch.zeros_like(wanted[:1]).expand(lead, -1, -1),
+            wanted[begin:end],
+            wanted[end - 1 : end].expand(length - len(seen), -1, -1),
+        ]
+    )
+    inside = (lead, len(seen))
+    return Timeline(
+        held(seen, length), wanted, wanted == 0, ((0, length),), inside, before=frames[:begin], after=frames[end:]
+    )
+
+
+def levels(
+    frames: Tensor, strength: float, *, curve: str = "", first: int = 0, last: int = -1, mask: Tensor | None = None
+) -> Tensor:
+    """Strengths for `edit`, (T, 1, 1) or (T, H, W): one number or a curve, within a span of frames and within a mask
+    (T or 1, H, W). curve: strengths at frames, straight between them, as in `0:0, 8:0.6, 16:1`."""
+    total = len(frames)
+    begin, end = frame_range(first, last, total)
+    out = _curve(curve, total) if curve.strip() else torch.full((total,), float(strength))
+    out[:begin], out[end + 1 :] = 0, 0
+    out = out[:, None, None]
+    if mask is None:
+        return out
+    if mask.ndim != 3 or mask.shape[0] not in (1, total):
+        raise ValueError(f"mask of shape {tuple(mask.shape)}: give one (1, H, W), or one a frame ({total}, H, W)")
+    if mask.shape[1:] != frames.shape[1:3]:
+        mask = F.interpolate(mask[:, None].float(), size=frames.shape[1:3], mode="nearest-exact")[:, 0]
+    masked = out * mask.to("cpu", torch.float32).clamp(0, 1)
+    if bool(out.any()) and not bool(masked.any()):
+        raise ValueError(
+            "mask: it is black wherever the clip may change, so nothing would; white marks what changes. (Load Image "
+            "gives a black mask for images without transparency.)"
+        )
+    return masked
+
+
+def _curve(text: str, total: int) -> Tensor:
+    points: list[tuple[int, float]] = []
+    for part in text.replace("\n", ",").split(","):
+        if part.strip():
+            match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d*\.?\d+)\s*", part)
+            if match is None:
+                raise ValueError(f"curve: {part.strip()!r} is not FRAME:STRENGTH; write it as in `0:0, 8:0.6, 16:1`")
+            if points and int(match[1]) <= points[-1][0]:
+                raise ValueError(f"curve: frame {match[1]} does not come after frame {points[-1][0]}")
+            points.append((int(match[1]), float(match[2])))
+    if not points:
+        raise ValueError("curve: there is no point in it; write it as in `0:0, 8:0.6, 16:1`")
+    at, values = zip(*points, strict=True)
+    return torch.from_numpy(np.interp(np.arange(total), at, values)).float()
+
+
+# ---- parts
+
+
+def _whole(frames: int) -> int:
+    """The next length of the form 4n + 1."""
+    return -(-(frames - 1) // FACTOR) * FACTOR + 1
+
+
+def _whole_below(frames: int) -> int:
+    return (frames - 1) // FACTOR * FACTOR + 1
+
+
+def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int], **outside: Tensor) -> Timeline:
+    """Clips at their places on a canvas of at least `wanted` frames; the rest is to be made. A clip that ends there is
+    held to the canvas' end."""
+    length = _whole(wanted)
+    first = given[0][0]
+    canvas = torch.zeros(length, *first.shape[1:])
+    strength, keep = torch.ones(length, 1, 1), torch.zeros(length, 1, 1, dtype=torch.bool)
+    pieces = []
+    for frames, at in given:
+        end = at + len(frames)
+        stop = length if end == wanted else end
+        canvas[at:stop] = held(frames, stop - at)
+        strength[at:stop], keep[at:end] = 0, True
+        pieces.append((at, stop - at))
+    return Timeline(canvas, strength, keep, tuple(pieces), show, outside.get("before"), outside.get("after"))
+
+
+def _gap(a: Tensor, b: Tensor, count: int, overlap: int) -> Timeline:
+    """The end of a, a gap, the beginning of b, which begins with a latent."""
+    if count < 1:
+        raise ValueError(f"{count} new frames: make at least 1")
+    _check_overlap(overlap)
+    seen = min(overlap, len(a))
+    drop = (seen + count - 1) % FACTOR  # so that the gap ends with a latent
+    seen, hold = (seen - drop, 0) if drop < seen else (seen, FACTOR - drop)
+    a = a[len(a) - seen :]
+    a = torch.cat([a[:1].expand(hold, *a.shape[1:]), a])
+    lead = len(a) + count
+    head = max(FACTOR, min(overlap, len(b)) // FACTOR * FACTOR)
+    return _joined([(a, 0), (held(b[:head], head), lead)], lead + head, (len(a), lead))
+
+
+def _check_clip(name: str, frames: Tensor, least: int) -> None:
+    if frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(f"{name} has shape {tuple(frames.shape)}: clips have (T, H, W, 3)")
+    if len(frames) < least:
+        raise ValueError(f"{name} has {len(frames)} frame{'s' * (len(frames) != 1)}: this takes at least {least}")
+
+
+def _check_overlap(overlap: int) -> None:
+    if overlap < 1:
+        raise ValueError(f"overlap {overlap}: the model has to see at least 1 frame")
