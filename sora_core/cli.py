@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from .checkpoint import BUNDLED, read_metadata
 from .cli_tasks import add_tasks
 from .convert import convert
-from .files import replacing
+from .files import free_name, replacing
 from .layouts import LAYOUTS
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
@@ -48,17 +48,13 @@ def _levels(text: str) -> tuple[float, float]:
 
 
 def _free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
-    """A path that can be written: checked before heavy work starts, numbered where the name is taken."""
+    """A path that can be written: checked before heavy work starts, numbered where the name is taken. If it is taken
+    while that work is done, writing numbers it once more."""
     if suffix is not None and path.suffix.lower() != suffix:
         raise ValueError(f"{path}: this file has to end in {suffix}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if overwrite or not path.exists():
-        return path
-    number = 2
-    while (numbered := path.with_stem(f"{path.stem}-{number}")).exists():
-        number += 1
-    return numbered
+    return path if overwrite else free_name(path)
 
 
 def _given(value: Any, default: Any) -> Any:
@@ -79,14 +75,16 @@ def generate(args: argparse.Namespace) -> None:
         "cfg": _given(args.cfg, defaults.cfg),
         "cfg_interval": _given(args.cfg_interval, defaults.cfg_interval),
         "solver": _given(args.solver, defaults.solver),
-        "negative": args.negative,
+        "negative": _given(args.negative, ""),
     }
     frames = pipeline.generate(args.prompt, width=width, height=height, frames=length, quiet=False, **settings)
     notes = {"prompt": args.prompt, "model": Path(args.model).name} | {k: str(v) for k, v in settings.items()}
     metadata = notes if out.suffix.lower() in METADATA_SUFFIXES else None
-    write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, metadata=metadata)
+    out = write_video(
+        out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True, metadata=metadata
+    )
     if sheet is not None:
-        contact_sheet([frames], sheet, [args.prompt], overwrite=args.overwrite)
+        contact_sheet([frames], sheet, [args.prompt], overwrite=args.overwrite, numbered=True)
     print(f"{out}: {len(frames)} frames of {width}x{height} at {fps} fps, seed {args.seed}")
 
 
@@ -107,10 +105,11 @@ def encode(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise ValueError(f"{args.video}: {error} (--frames cuts the clip, --size WxH resizes it)") from None
     latents = pipeline.encode(frames)
-    with replacing(out, args.overwrite) as partial:
+    with (file := replacing(out, args.overwrite, numbered=True)) as partial:
         metadata = {"format": LATENTS, "fps": str(video.fps), "vae": vae.fingerprint()}
         save_file({"latents": latents}, partial, metadata)
-    print(f"{out}: latents {tuple(latents.shape)} of {length} frames of {width}x{height} at {float(video.fps):g} fps")
+    told = f"{length} frames of {width}x{height} at {float(video.fps):g} fps"
+    print(f"{file.path}: latents {tuple(latents.shape)} of {told}")
 
 
 def _resize(frames: Tensor, height: int, width: int) -> Tensor:
@@ -149,7 +148,7 @@ def decode(args: argparse.Namespace) -> None:
     )
     with tqdm(total=length, desc="decode", unit="frame") as bar:
         frames = pipeline.decode(latents, on_frames=lambda done, _: bar.update(done - bar.n))
-    write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite)
+    out = write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True)
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps")
 
 
@@ -171,6 +170,14 @@ def info(args: argparse.Namespace) -> None:
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+_IGNORED = {  # what `evaluate` has no use for
+    "--tasks": ("frames", "kinds", "batch"),
+    "--vae": (
+        "frames", "kinds", "batch", "tasks", "steps", "cfg", "cfg_interval", "solver", "negative", "sheet", "failures",
+    ),
+}  # fmt: skip
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -196,12 +203,16 @@ def evaluate(args: argparse.Namespace) -> None:
         verdict = {k: v for k, v in values.items() if isinstance(v, bool)}
         keep(f"{task}: {prompt}", frames, verdict)
 
+    mode = "--vae" if args.vae is not None else "--tasks" if args.tasks is not None else ""
+    for option in _IGNORED.get(mode, ()):
+        if getattr(args, option) is not None:
+            raise ValueError(f"--{option.replace('_', '-')} does nothing with {mode}: leave it out")
     out = _free(args.out, args.overwrite, ".json") if args.out is not None else None
     given = {"steps": args.steps, "cfg": args.cfg, "cfg_interval": args.cfg_interval, "solver": args.solver,
-             "negative": args.negative, "width": width, "height": height, "seed": args.seed}  # fmt: skip
+             "negative": _given(args.negative, ""), "width": width, "height": height, "seed": args.seed}  # fmt: skip
     result: dict[str, Any]
     if args.vae is not None:
-        result = {"vae_psnr_db": scoring.vae_psnr(pipeline, args.vae)}
+        result = {"vae_psnr_db": scoring.vae_psnr(pipeline, args.vae, seed=args.seed)}
         print("\n".join(f"{name:24}{value:6.2f} dB" for name, value in result["vae_psnr_db"].items()))
         clips = _given(args.clips, 96)
         result |= scoring.through_vae(pipeline, clips=clips, width=width, height=height, seed=args.seed)
@@ -213,16 +224,16 @@ def evaluate(args: argparse.Namespace) -> None:
         print(scoring_tasks.table(result["tasks"]))
     else:
         scores = scoring.evaluate(
-            pipeline, clips=_given(args.clips, 240), kinds=tuple(args.kinds.split(",")), frames=args.frames,
-            batch=args.batch, on_clip=keep, **given,
+            pipeline, clips=_given(args.clips, 240), kinds=tuple(_given(args.kinds, "single").split(",")),
+            frames=args.frames, batch=_given(args.batch, 4), on_clip=keep, **given,
         )  # fmt: skip
         print(scoring.table(scores))
         result = {"prompts": scores}
     for path, shown, labels, _ in sheets:
         if shown:
-            contact_sheet(shown, path, labels, overwrite=args.overwrite)
+            contact_sheet(shown, path, labels, overwrite=args.overwrite, numbered=True)
     if out is not None:
-        with replacing(out, args.overwrite) as partial:
+        with replacing(out, args.overwrite, numbered=True) as partial:
             partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
@@ -263,12 +274,15 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--cfg", type=float, help="how strongly the prompt is followed; 1 switches guidance off")
         one.add_argument("--cfg-interval", type=_levels, metavar="LOW-HIGH", help="levels of noise that are guided")
         one.add_argument("--solver", choices=list(SAMPLERS), help="how the steps are taken")
-        one.add_argument("--negative", default="", help="what is not to be shown")
+        one.add_argument("--negative", help="what is not to be shown")
 
-    def writing(one: argparse.ArgumentParser, default: Path | None, chosen: str | None = None) -> None:
+    def writing(
+        one: argparse.ArgumentParser, default: Path | None, chosen: str | None = None,
+        rate: str = "frames per second of the file",
+    ) -> None:  # fmt: skip
         text = "file to write: .mp4, .mkv, .webp, .gif or .png" + (f" (default: {chosen})" if chosen else "")
         one.add_argument("--out", type=Path, default=default, help=text)
-        one.add_argument("--fps", type=float, help="frames per second of the file")
+        one.add_argument("--fps", type=float, help=rate)
         one.add_argument("--lossless", action="store_true", help="keep every bit (does not play in browsers)")
         one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
 
@@ -316,13 +330,13 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         help="of each kind (default 240), of each task (default 40), or, with --vae, true ones (default 96)",
     )
-    one.add_argument("--kinds", default="single", help="prompts: of single,paraphrase,two,wall (default single)")
+    one.add_argument("--kinds", help="prompts: of single,paraphrase,two,wall (default single)")
     one.add_argument("--tasks", help="score tasks instead of prompts: of forward,backward,backward-naive,loop,"
                      "transition,recolour,restyle,cued,long,reroll")  # fmt: skip
     one.add_argument("--vae", nargs="*", type=Path, metavar="VIDEO", help="score the VAE alone: PSNR on clips of every "
                      "style, and on the first 17 frames of these videos; and whether true clips are "
                      "still right behind it")  # fmt: skip
-    one.add_argument("--batch", type=int, default=4, help="clips sampled at a time")
+    one.add_argument("--batch", type=int, help="clips sampled at a time (default 4)")
     one.add_argument("--sheet", type=Path, help="write the first 24 clips to this .png")
     one.add_argument("--failures", type=Path, help="write the first 24 clips that show something else to this .png")
     one.add_argument("--out", type=Path, help="write the scores to this .json")

@@ -22,6 +22,7 @@ from .timeline import FACTOR, Timeline
 from .video import Video, check_target, frame_rate, has_sound, read_video, write_video
 
 Free = Callable[..., Path]
+READ_AT = "read the clip at this rate, frames dropped or repeated (default: the file's own)"
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -46,10 +47,7 @@ def _run(
     check_target(out, (length, *line.canvas.shape[1:3]), fps, lossless=args.lossless)
     if not args.prompt.strip():
         raise ValueError("the prompt is empty; say what the video should show")
-    settings, defaults = _settings(args), pipeline.model.defaults
-    window = getattr(args, "window", None)
-    if window is not None and window != (fit := nearest(window, FACTOR, 2 * FACTOR + 1, defaults.max_frames)):
-        raise ValueError(f"--window {window}: windows have {FACTOR}n + 1 frames, from 9 on; the nearest is {fit}")
+    settings, defaults, window = _settings(args), pipeline.model.defaults, _window(args, pipeline)
     if then is not None and not then.strip():
         raise ValueError("--then is empty; say what the second clip shows, or leave it out")
     if line.goes_forward and len(line.canvas) > min(window or defaults.max_frames, defaults.max_frames):
@@ -60,13 +58,21 @@ def _run(
     else:
         _check_length(line, pipeline)
         frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **settings)
-    for next_of in further:
+    for number, next_of in enumerate(further, 1):
         line = next_of(frames)
         _check_length(line, pipeline)
-        frames = pipeline.make(line, args.prompt, seed=args.seed, quiet=False, **settings)
-    write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite)
+        frames = pipeline.make(line, args.prompt, seed=args.seed + number, quiet=False, **settings)
+    out = write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True)
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
     _tell_sound(args.video, getattr(args, "other", None))
+
+
+def _window(args: argparse.Namespace, pipeline: Pipeline) -> int | None:
+    """Frames made at once, where the command has that and it was given."""
+    window, most = getattr(args, "window", None), pipeline.model.defaults.max_frames
+    if window is not None and window != (fit := nearest(window, FACTOR, 2 * FACTOR + 1, most)):
+        raise ValueError(f"--window {window}: windows have {FACTOR}n + 1 frames, from 9 on; the nearest is {fit}")
+    return window
 
 
 def _tell_sound(*videos: Path | None) -> None:
@@ -107,7 +113,7 @@ def run_extend(args: argparse.Namespace, free: Free) -> None:
     out, video, pipeline = _opened(args, free)
     clip, before, after, overlap = video.frames, args.before, args.after, args.overlap
     line, further = extend(clip, before=before, after=after, overlap=overlap), []
-    most = pipeline.model.defaults.max_frames
+    most = _window(args, pipeline) or pipeline.model.defaults.max_frames
     apart = after and len(clip) > 2 * overlap  # too far from each other to be seen together: one end at a time
     if before and (apart or len(line.canvas) > most):
         counts = backward_parts(before, len(clip), overlap, most)
@@ -153,6 +159,8 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
         raise ValueError(f"--seconds {args.seconds}: give a length above 0")
     if not text:
         raise ValueError("there is no prompt: give one, or a file of them with --prompts")
+    if args.start is not None and args.size is not None:
+        raise ValueError("--size: the clip of --start brings its own; leave it out, or resize the clip first")
     cues = parse_cues(text)
     start = None if args.start is None else read_video(args.start, fps=args.fps)
     pipeline = Pipeline.load(args.model)
@@ -185,7 +193,7 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
                 bar.update(len(window.frames))
                 yield window.frames
 
-    write_video(out, parts(), fps, lossless=args.lossless, overwrite=args.overwrite)
+    out = write_video(out, parts(), fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True)
     print(f"{out}: {frames} frames in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
     _tell_sound(args.start)
     if measured := [pair for pair in drift if pair[0] is not None]:
@@ -199,7 +207,7 @@ def run_report(args: argparse.Namespace, free: Free) -> None:
     found = report(frames, seams=args.seams, source=source, source_at=args.source_at, loop=args.loop)
     print(found.to_json())
     if sheet is not None:
-        write_video(sheet, draw_report(found)[None], 1, overwrite=args.overwrite)
+        write_video(sheet, draw_report(found)[None], 1, overwrite=args.overwrite, numbered=True)
 
 
 def add_tasks(
@@ -219,7 +227,7 @@ def add_tasks(
         seen = f"frames of the clip that the model sees (default {overlap})"
         one.add_argument("--overlap", type=int, default=overlap, help=seen)
         sampling(one)
-        writing(one, Path(out))
+        writing(one, Path(out), rate=READ_AT)
 
     def windowed(one: argparse.ArgumentParser) -> None:
         text = "frames made at once, 4*n + 1, where there are more (default: the model's own, where it takes no more)"
@@ -266,7 +274,7 @@ def add_tasks(
     one.add_argument("--mask", type=Path, help="an image or a clip: white may change, black stays")
     windowed(one)
     sampling(one)
-    writing(one, Path("edited.mp4"))
+    writing(one, Path("edited.mp4"), rate=READ_AT)
 
     one = command(
         "long", lambda args: run_long(args, free), "Make a clip of any length, with a text for every span.",
@@ -281,7 +289,7 @@ def add_tasks(
     one.add_argument("--correct", type=float, default=0.2, help="share of the drift that is taken back (default 0.2)")
     one.add_argument("--keep", type=Path, metavar="FOLDER", help="keep finished windows here, and go on from them")
     sampling(one, size=True)
-    writing(one, Path("long.mp4"))
+    writing(one, Path("long.mp4"), rate=f"of what is made (default: the model's own); with --start {READ_AT}")
 
     one = task(
         "report", run_report, "Measure a clip: seams, drift, motion, and frames that had to stay.",

@@ -2,33 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import uuid4
 
 
-@contextmanager
-def replacing(path: Path, overwrite: bool = True) -> Iterator[Path]:
+class replacing(AbstractContextManager):  # noqa: N801 - reads as a function, as those of contextlib do
     """A temporary sibling of `path` to write to; it takes the place of `path` if all goes well and vanishes if not.
 
-    Raises FileExistsError where the path is taken and not to be overwritten, FileNotFoundError without its folder.
+    Where the path is taken and not to be overwritten, FileExistsError is raised, or, `numbered`, the file gets the next
+    free number, also where the path was taken while it was written. `path` is where it stands afterwards. Raises
+    FileNotFoundError without a folder for it.
     """
-    _refuse_existing(path, overwrite)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; create it first")
-    part = path.with_name(f".{uuid4().hex}.part")
-    part.touch()
-    mode = part.stat().st_mode
+
+    def __init__(self, path: Path, overwrite: bool = True, *, numbered: bool = False) -> None:
+        self.path, self._overwrite, self._numbered = path, overwrite, numbered
+
+    def __enter__(self) -> Path:
+        if self.path.exists() and not (self._overwrite or self._numbered):
+            raise FileExistsError(self._taken())
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {self.path.parent} for {self.path.name}; create it first")
+        self._part = self.path.with_name(f".{uuid4().hex}.part")
+        self._part.touch()
+        self._mode = self._part.stat().st_mode
+        return self._part
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        try:
+            if error is None:
+                self._part.chmod(self._mode)  # of new files; some libraries write their own, for one user alone
+                self._publish()
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def _publish(self) -> None:
+        if self._overwrite:
+            self._part.replace(self.path)
+            return
+        while not _put(self._part, self.path):
+            if not self._numbered:
+                raise FileExistsError(self._taken())
+            self.path = free_name(self.path)
+
+    def _taken(self) -> str:
+        return f"{self.path} exists; choose another name, or set overwrite to replace it"
+
+
+def _put(part: Path, path: Path) -> bool:
+    """Put a file at a path, False where that is taken: a link never replaces what came in between, as a move would."""
     try:
-        yield part
-        part.chmod(mode)  # of new files; some libraries write their own, for one user alone
-        _refuse_existing(path, overwrite)
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except OSError:  # not every file system has links
+        if path.exists():
+            return False
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    return True
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name, or set overwrite to replace it")
+def free_name(path: Path) -> Path:
+    """The path itself, or with the first number from 2 on whose name is not taken."""
+    free, number = path, 2
+    while free.exists():
+        free, number = path.with_stem(f"{path.stem}-{number}"), number + 1
+    return free

@@ -23,12 +23,13 @@ def contact_sheet(
     frames_per_clip: int = 8,
     *,
     overwrite: bool = False,
+    numbered: bool = False,
 ) -> Tensor:
     """A picture of clips: one row each, its frames evenly spaced from the first to the last.
 
     Args:
         clips: each (T, H, W, 3) in 0..1, of any length and size; nothing is scaled.
-        path: a .png to write; see `write_video` for `overwrite`.
+        path: a .png to write; see `write_video` for `overwrite` and `numbered`.
         labels: text above each row.
         frames_per_clip: columns; a shorter clip shows all its frames.
 
@@ -59,7 +60,7 @@ def contact_sheet(
         top += row.height + _GAP
     picture = torch.from_numpy(np.array(sheet)).float().div(255)[None]  # (1, H, W, 3)
     if path is not None:
-        write_video(path, picture, 1, overwrite=overwrite)
+        write_video(path, picture, 1, overwrite=overwrite, numbered=numbered)
     return picture
 
 

@@ -291,8 +291,9 @@ def write_video(
     lossless: bool = False,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
-) -> None:
-    """Write frames to a file whose extension chooses the format.
+    numbered: bool = False,
+) -> Path:
+    """Write frames to a file whose extension chooses the format; returns where it stands.
 
     .mp4 and .mkv are H.264, 4:2:0, BT.709, limited range, of even width and height; mp4 starts fast in browsers.
     `lossless` makes them H.264 in RGB of any size, which `read_video` returns exactly but few browsers play. .webp and
@@ -306,9 +307,10 @@ def write_video(
         lossless: keep the 8-bit values exactly; not for .gif.
         metadata: short texts, for .mp4, .mkv and .png; keys of lower-case letters, digits and underscores.
         overwrite: replace an existing file.
+        numbered: or take the next free number, also where the name was taken while this was written.
 
     Raises:
-        FileExistsError: the file exists and `overwrite` is not set.
+        FileExistsError: the file exists, and neither `overwrite` nor `numbered` is set.
         FileNotFoundError: the folder does not exist.
         ValueError: an extension, shape, size, value, rate or key that does not fit.
     """
@@ -330,8 +332,9 @@ def write_video(
                 f"metadata {key!r}: {value!r} does not fit; keys are lower-case letters, digits and underscores and "
                 f"none of {', '.join(sorted(_MUXER_KEYS))}, values are str"
             )
-    with replacing(path, overwrite) as part:
+    with (file := replacing(path, overwrite, numbered=numbered)) as part:
         _WRITERS[suffix](part, chain([first], parts), rate, lossless, metadata)
+    return file.path
 
 
 def check_target(path: str | Path, shape: Sequence[int], fps: float | Rational, *, lossless: bool = False) -> None:
