@@ -15,6 +15,8 @@ CELL = 8  # pixels: the finest colours that are led over inside of a frame
 
 def held(frames: Tensor, length: int) -> Tensor:
     """Frames whose last one stands until `length`."""
+    if len(frames) == length:
+        return frames.float()
     return torch.cat([frames, frames[-1:].expand(length - len(frames), *frames.shape[1:])]).float()
 
 

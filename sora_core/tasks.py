@@ -109,7 +109,9 @@ def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
     changing = torch.nonzero(wanted.flatten(1).amax(1))[:, 0].tolist() or [0]
     begin, end = max(0, changing[0] - BEFORE), min(count, changing[-1] + 1 + BEHIND)
     lead = (1 - (changing[0] - begin)) % FACTOR if changing[0] else 0  # frames for which a short past stands still
-    seen = torch.cat([frames[begin : begin + 1].expand(lead, -1, -1, -1), frames[begin:end]])
+    seen = frames[begin:end]
+    if lead:
+        seen = torch.cat([seen[:1].expand(lead, -1, -1, -1), seen])
     length = _whole(len(seen))
     wanted = torch.cat(
         [

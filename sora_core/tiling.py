@@ -65,4 +65,4 @@ def blend_tiles(
             columns = slice(int(left * scale), int(left * scale) + part.shape[4])
             out[..., rows, columns] += part * mask
             weight[rows, columns] += mask
-    return out / weight
+    return out.div_(weight)

@@ -171,8 +171,13 @@ def test_evaluate_writes_scores_and_a_sheet(
     assert set(json.loads((tmp_path / "s.json").read_text())) == {"prompts"}
     for name in ("s.png", "f.png"):  # random weights show nothing that was asked for
         assert len(read_video(tmp_path / name).frames) == 1
-    assert main(["evaluate", "--model", str(tiny_file), "--out", str(tmp_path / "none" / "s.json")]) == 1
-    assert "does not exist; make it first" in capsys.readouterr().err
+    for words, message in (
+        (["--out", str(tmp_path / "none" / "s.json")], "does not exist; make it first"),
+        (["--tasks", "loop", "--frames", "9"], "--frames does nothing with --tasks"),
+        (["--vae", "--steps", "9"], "--steps does nothing with --vae"),
+    ):
+        assert main(["evaluate", "--model", str(tiny_file), *words]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,6 +170,8 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
         (("long", "0:00 a\n1:75 b", "--seconds", "90"), "more than 59 seconds or minutes"),
         (("long",), "there is no prompt"),
         (("long", "a", "--size", "272x64"), "width 272"),
+        (("long", "a", "--size", "64x64", "--start", "gone.mp4"), "--size: the clip of --start brings its own"),
+        (("extend", "{clip}", PROMPT, "--before", "9", "--window", "12"), "--window 12: windows have 4n + 1 frames"),
         (("long", "0:00 a\nb", "--start", "gone.mp4"), "line 2"),  # before anything is read
         (("long", "0:00 a\n0:01 b\n0:01.1 c", "--window", "17"), "prompts at 1 s and 1.1 s: move them apart"),
     ],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -256,6 +258,28 @@ def test_existing_file_is_refused_and_kept(tmp_path: Path) -> None:
     assert path.read_bytes() == b"precious"
     write_video(path, noise_clip(), 24, overwrite=True)
     assert len(read_video(path).frames) == 5
+
+
+@pytest.mark.parametrize("linked", [True, False])  # not every file system has links
+def test_a_name_taken_meanwhile_loses_neither_file(
+    tmp_path: Path, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clip = tmp_path / "a.mkv", noise_clip()
+
+    def parts() -> Iterator[Tensor]:
+        yield clip[:2]
+        path.write_bytes(b"precious")
+        yield clip[2:]
+
+    if not linked:
+        monkeypatch.setattr("os.link", Mock(side_effect=PermissionError))
+    with pytest.raises(FileExistsError, match=r"a\.mkv exists"):
+        write_video(path, parts(), 24)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.mkv"]
+    path.unlink()
+    (tmp_path / "a-2.mkv").write_bytes(b"another's")
+    assert write_video(path, parts(), 24, numbered=True) == tmp_path / "a-3.mkv"
+    assert path.read_bytes() == b"precious" and len(read_video(tmp_path / "a-3.mkv").frames) == len(clip)
 
 
 def test_failed_write_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

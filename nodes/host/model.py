@@ -306,4 +306,6 @@ def identity(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None
     patchers |= {f"model {number}": other for number, other in enumerate(further, 2)}
     weights = {name: fingerprint(_weights(patcher)) for name, patcher in patchers.items()}
     options = {name: _described(patcher.model_options) for name, patcher in patchers.items()}
-    return weights | {"patched": patched, "clip_layer": clip.layer_idx, "options": options}
+    ours = [patcher.model for patcher in patchers.values() if isinstance(patcher.model, HostModel)]
+    ways = [[one.per_token, one.defaults and one.defaults.to_dict()] for one in ours]
+    return weights | {"patched": patched, "clip_layer": clip.layer_idx, "options": options, "ways": ways}

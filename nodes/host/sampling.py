@@ -87,8 +87,10 @@ def sample(
     if per_token and strength is not None:
         positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
 
-    if ours and model.model.defaults is not None and strength is not None and cfg != 1:
-        model = _leading_in(model, strength, cfg)
+    if ours and model.model.defaults is not None and cfg != 1:
+        if strength is not None:
+            model = _leading_in(model, strength, cfg)
+        model = _guided_within(model, *model.model.defaults.cfg_interval)
 
     def sampler(
         wrapped: Any, x: Tensor, sigmas: Tensor, extra_args: dict, callback: Callable, disable: bool | None
@@ -139,6 +141,19 @@ def _leading_in(
     def ease(call: dict[str, Any]) -> Tensor:
         denoised, positive, negative = (call[key] for key in ("denoised", "cond_denoised", "uncond_denoised"))
         return torch.where(places.to(denoised.device), torch.lerp(negative, positive, least), denoised)
+
+    model = model.clone()
+    model.set_model_sampler_post_cfg_function(ease)
+    return model
+
+
+def _guided_within(
+    model: comfy.model_patcher.ModelPatcher, low: float, high: float
+) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL that is guided between two levels alone, as its checkpoint says."""
+
+    def ease(call: dict[str, Any]) -> Tensor:
+        return call["denoised" if low <= float(call["sigma"].max()) <= high else "cond_denoised"]
 
     model = model.clone()
     model.set_model_sampler_post_cfg_function(ease)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from prompts import SIDE, by_class, latents, saved
 from safetensors.torch import save_file
 
-from sora_core.checkpoint import Model
+from sora_core.checkpoint import Model, save_checkpoint
 from sora_core.patches import to_patches
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
 from sora_core.preview import draw_patches
@@ -165,6 +166,23 @@ def test_three_ways_to_the_same_latent(server: Any, api: Any, tmp_path: Path, bu
     )  # fmt: skip
     assert (ours - theirs).abs().max() < 1e-4
     assert (ours - core).abs().max() < 1e-4
+
+
+def test_guidance_stays_within_the_levels_that_a_checkpoint_names(
+    server: Any, api: Any, tmp_path: Path, bundled: Model
+) -> None:
+    """The same latents as in the core, and others than those of the same weights with guidance everywhere."""
+    prompt = api("text_to_video")
+    sampler = by_class(prompt, "SoraSampler")[0]
+    prompt[sampler]["inputs"] |= {"steps": 4, "seed": 7}
+    everywhere = latents(server, prompt, sampler, tmp_path)
+    within = replace(bundled, defaults=replace(bundled.defaults, cfg_interval=(0.0, 0.9)))
+    save_checkpoint(server.base / "models" / "sora" / "within.safetensors", within)
+    prompt[by_class(prompt, "SoraLoadModel")[0]]["inputs"]["checkpoint"] = "within.safetensors"
+    ours = latents(server, prompt, sampler, tmp_path)
+    text = next(t for n in by_class(prompt, "SoraTextEncode") if (t := prompt[n]["inputs"]["text"]))
+    core = Pipeline(within).sample([text], tuple(ours.shape[2:]), seeds=[7], steps=4)
+    assert (ours - core).abs().max() < 1e-4 < (ours - everywhere).abs().max()
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6])

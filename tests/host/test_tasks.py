@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from prompts import SIDE, assert_it_still_works, by_class, latents, saved, wan, with_latent_saved
 from torch import Tensor
 
+from sora_core.checkpoint import Model, save_checkpoint
 from sora_core.video import read_video, write_video
 from sora_core.world import render, scene_of
 
@@ -177,7 +180,9 @@ def test_a_draft_that_was_picked_goes_on_as_itself(server: Any, api: Any, tmp_pa
     assert "it was changed after its run was stopped" in outcome.error["exception_message"]
 
 
-def test_long_video_is_made_again_under_another_patch(server: Any, api: Any, tmp_path: Path) -> None:
+def test_long_video_is_made_again_under_another_patch_or_checkpoint(
+    server: Any, api: Any, tmp_path: Path, bundled: Model
+) -> None:
     prompt = quick(api("long_video"))
     node, load = by_class(prompt, "SoraLongVideo")[0], by_class(prompt, "SoraLoadModel")[0]
     prompt[node]["inputs"] |= {"prompts": "a red circle", "frames": 9, "window": 9, "overlap": 1, "seed": 12}
@@ -190,7 +195,11 @@ def test_long_video_is_made_again_under_another_patch(server: Any, api: Any, tmp
             prompt[node]["inputs"]["model"] = ["patch", 0]
         (clip,) = frames_of(server, json.loads(json.dumps(prompt)), [node], tmp_path)
         clips.append(clip)
-    assert not torch.equal(clips[0], clips[1]) and not torch.equal(clips[1], clips[2])
+    other = replace(bundled, defaults=replace(bundled.defaults, shift=1.0))
+    save_checkpoint(server.base / "models" / "sora" / "other.safetensors", other)
+    prompt[load]["inputs"]["checkpoint"] = "other.safetensors"  # the same weights, sampled in another way
+    clips += frames_of(server, json.loads(json.dumps(prompt)), [node], tmp_path)
+    assert not any(torch.equal(one, next_one) for one, next_one in pairwise(clips))
 
 
 def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> None:
