@@ -168,8 +168,8 @@ def check_size(
 class SamplingDefaults(_Config):
     """What a checkpoint was trained to make, and how it is best sampled."""
 
-    width: int = 128  # pixels
-    height: int = 128
+    width: int = 192  # pixels
+    height: int = 192
     frames: int = 17
     fps: int = 12
     steps: int = 20
@@ -227,7 +227,8 @@ PRESETS: dict[str, Preset] = {
         TextConfig(vocab_size=384, dim=32, layers=1, heads=2, max_tokens=24),
     ),
     "mini": Preset(
-        DiTConfig(dim=192, ffn_dim=768, text_dim=192, absolute=True, local=True), VAEConfig(), TextConfig(dim=192)
+        DiTConfig(dim=192, ffn_dim=768, layers=12, text_dim=192, absolute=True, local=True), VAEConfig(),
+        TextConfig(dim=192),
     ),
     "wan2.1-1.3b": Preset(
         DiTConfig(dim=1536, ffn_dim=8960, heads=12, layers=30, text_dim=4096, text_len=512), _WAN21_VAE, None

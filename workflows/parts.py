@@ -5,7 +5,7 @@ from __future__ import annotations
 from graph import Node, Workflow
 
 FPS = 12.0
-SIDE = 128  # pixels: what sora-mini was made for
+SIDE = 192  # pixels: what sora-mini makes best
 BUNDLED = "sora-mini (bundled)"
 PROMPT = "a red circle moves left on a sky background"
 

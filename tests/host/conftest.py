@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 import websocket
+from prompts import SHIPPED, SIDE
 from wan_graphs import write_weights
 
 ROOT = Path(__file__).parents[2]
@@ -212,8 +213,17 @@ def bf16_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def api() -> Any:
-    """api(name): a fresh copy of a shipped workflow in API format."""
-    return lambda name: json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    """api(name): a fresh copy of a shipped workflow in API format, made smaller for CI unless `shipped`."""
+
+    def copy(name: str, shipped: bool = False) -> dict[str, Any]:
+        prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+        for node in () if shipped else prompt.values():
+            for side in {"width", "height"} & node["inputs"].keys():
+                if isinstance(value := node["inputs"][side], int) and value <= SHIPPED:
+                    node["inputs"][side] = max(64, value * SIDE // SHIPPED)
+        return prompt
+
+    return copy
 
 
 @pytest.fixture(scope="session")

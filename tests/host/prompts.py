@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sora_core.config import SamplingDefaults
 
-SIDE = SamplingDefaults().width  # pixels, of the shipped workflows
+SHIPPED = SamplingDefaults().width  # pixels, of the workflows as they are shipped
+SIDE = 128  # and as the tests run them
 
 
 def by_class(prompt: dict[str, Any], name: str) -> list[str]:

@@ -150,8 +150,9 @@ def test_patches_that_are_kept_stay(server: Any, api: Any, tmp_path: Path, bundl
 
 
 def test_three_ways_to_the_same_latent(server: Any, api: Any, tmp_path: Path, bundled: Model) -> None:
-    """Sora Sampler, the host's KSampler on its simple schedule, and the core's own pipeline."""
-    prompt, stock = api("text_to_video"), api("stock_sampler")
+    """Sora Sampler, the host's KSampler on its simple schedule, and the core's own pipeline. KSampler has one schedule
+    for all sizes: that of the size the checkpoint was made for."""
+    prompt, stock = api("text_to_video", shipped=True), api("stock_sampler", shipped=True)
     sampler, ksampler = by_class(prompt, "SoraSampler")[0], by_class(stock, "KSampler")[0]
     prompt[sampler]["inputs"] |= {"solver": "euler", "steps": 20, "seed": 7}
     stock[ksampler]["inputs"] |= {"steps": 20, "seed": 7}
@@ -205,7 +206,7 @@ def test_strength_maps_mean_the_same_on_the_host(
 
 def test_the_stock_sampler_keeps_what_the_map_keeps(server: Any, api: Any, tmp_path: Path) -> None:
     """A binary map in KSampler: the same latents as in Sora Sampler, so the levels reach every token."""
-    prompt = api("patches")
+    prompt = api("patches", shipped=True)
     sampler = by_class(prompt, "SoraSampler")[0]
     prompt[sampler]["inputs"] |= {"solver": "euler", "steps": 20}
     ours = latents(server, prompt, sampler, tmp_path)
