@@ -262,6 +262,7 @@ net = torch.nn.Linear(3, 3)
 run = Run(folder, {}, Training(steps=steps, decay=1e-9, muon=False, save_every=4, validate_every=1000, log_every=1000))
 fit(run, net, lambda rng, generator: net(torch.randn(2, 3, generator=generator)).square().mean(), lambda *_: None)
 torch.save(net.state_dict(), Path(sys.argv[1]) / f"{rank()}.pt")
+distributed.barrier()
 distributed.destroy_process_group()
 """
 

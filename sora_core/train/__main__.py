@@ -169,6 +169,7 @@ def workers(args: argparse.Namespace) -> Iterator[None]:
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield
+        distributed.barrier()  # else one leaves while threads of another still talk to it, which ends that one
     finally:
         distributed.destroy_process_group()
 
