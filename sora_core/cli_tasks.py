@@ -19,7 +19,7 @@ from .pipeline import Pipeline
 from .report import draw_report, report
 from .tasks import backward_parts, edit, extend, interpolate, levels, loop
 from .timeline import FACTOR, Timeline
-from .video import Video, check_target, frame_rate, has_sound, read_video, write_video
+from .video import Video, check_target, frame_rate, has_sound, pixel_aspect, read_video, write_video
 
 Free = Callable[..., Path]
 READ_AT = "read the clip at this rate, frames dropped or repeated (default: the file's own)"
@@ -62,7 +62,10 @@ def _run(
         line = next_of(frames)
         _check_length(line, pipeline)
         frames = pipeline.make(line, args.prompt, seed=args.seed + number, quiet=False, **settings)
-    out = write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True)
+    out = write_video(
+        out, frames, fps, lossless=args.lossless, pixel_aspect=pixel_aspect(args.video), overwrite=args.overwrite,
+        numbered=True,
+    )  # fmt: skip
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
     _tell_sound(args.video, getattr(args, "other", None))
 
@@ -193,7 +196,10 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
                 bar.update(len(window.frames))
                 yield window.frames
 
-    out = write_video(out, parts(), fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True)
+    aspect = Fraction(1) if args.start is None else pixel_aspect(args.start)
+    out = write_video(
+        out, parts(), fps, lossless=args.lossless, pixel_aspect=aspect, overwrite=args.overwrite, numbered=True
+    )  # fmt: skip
     print(f"{out}: {frames} frames in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
     _tell_sound(args.start)
     if measured := [pair for pair in drift if pair[0] is not None]:

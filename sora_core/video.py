@@ -32,6 +32,7 @@ from .files import replacing
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")  # read through Pillow
 _SCALING = 0x4 | 0x2000 | 0x40000  # swscale flags: bicubic, full chroma when going to RGB, accurate rounding
 _BT709 = 1  # ITU-T H.273 code point of the BT.709 primaries, transfer and matrix alike
+_HDR = {16: "PQ", 18: "HLG"}  # and of the transfers whose levels are no SDR ones
 _THREADS = 4  # fixed, because x264's output depends on it
 METADATA_SUFFIXES = (".mp4", ".mkv", ".png")
 _MUXER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # written by containers, not by us
@@ -67,7 +68,8 @@ def read_video(path: str | Path, *, fps: float | Rational | None = None, max_fra
     A file of constant rate comes back with exactly the frames it holds. One of variable rate is put on a constant grid
     by its time stamps: at time k / fps stands the last frame that starts at or before it. Which of the two a file is
     depends on the whole file, so `max_frames` returns a beginning of what reading it all would return. Rotation
-    metadata is applied, transparency dropped. A still image is one frame, at 1 fps unless `fps` says otherwise.
+    metadata is applied, transparency dropped; pixels stay as they are where they are no squares (`pixel_aspect`). A
+    still image is one frame, at 1 fps unless `fps` says otherwise.
 
     Args:
         path: anything ffmpeg decodes, or .png .jpg .jpeg .webp .gif .bmp.
@@ -77,7 +79,7 @@ def read_video(path: str | Path, *, fps: float | Rational | None = None, max_fra
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds no video that can be decoded, or an argument is out of range.
+        ValueError: the file holds no video that can be decoded, or HDR; or an argument is out of range.
     """
     path = _existing(path)
     if max_frames is not None and max_frames < 1:
@@ -126,6 +128,18 @@ def has_sound(path: str | Path) -> bool:
         return False
     with _opened_video(path) as (container, _):
         return bool(container.streams.audio)
+
+
+def pixel_aspect(path: str | Path) -> Fraction:
+    """Width of a file's pixels over their height, as its frames are read: 1 but for old television and some cameras."""
+    path = _existing(path)
+    if path.suffix.lower() in _IMAGE_SUFFIXES:
+        return Fraction(1)
+    with _opened_video(path) as (container, stream):
+        frame = next(container.decode(stream), None)
+        aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)  # 0 where it is not said
+        turned = frame is not None and round(frame.rotation / 90) % 2 == 1
+        return 1 / aspect if turned else aspect
 
 
 def _existing(path: str | Path) -> Path:
@@ -215,6 +229,8 @@ def _video_frames(path: Path, timing: _Timing) -> Iterator[tuple[np.ndarray, Fra
     """Each image (H, W, 3) uint8 with the time its show ends, in seconds from the first one's start."""
     previous, first, start = None, None, Fraction(0)
     with _opened_video(path) as (container, stream):
+        if kind := _HDR.get(int(stream.codec_context.color_trc)):
+            raise ValueError(f"{path} is HDR ({kind}), whose colours would come out flat; convert it to SDR (BT.709)")
         # PyAV's default, slice threads, stays: with frame threads damaged frames are skipped without an error.
         for index, frame in enumerate(container.decode(stream)):
             if timing.constant:
@@ -289,6 +305,7 @@ def write_video(
     fps: float | Rational,
     *,
     lossless: bool = False,
+    pixel_aspect: Fraction = Fraction(1),
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
     numbered: bool = False,
@@ -305,6 +322,7 @@ def write_video(
             which .mp4 and .mkv write as they come.
         fps: frames per second. .gif rounds times to 1/100 s and .webp to 1/1000 s; .png has none.
         lossless: keep the 8-bit values exactly; not for .gif.
+        pixel_aspect: width of a pixel over its height, which .mp4 and .mkv tell players.
         metadata: short texts, for .mp4, .mkv and .png; keys of lower-case letters, digits and underscores.
         overwrite: replace an existing file.
         numbered: or take the next free number, also where the name was taken while this was written.
@@ -333,7 +351,7 @@ def write_video(
                 f"none of {', '.join(sorted(_MUXER_KEYS))}, values are str"
             )
     with (file := replacing(path, overwrite, numbered=numbered)) as part:
-        _WRITERS[suffix](part, chain([first], parts), rate, lossless, metadata)
+        _WRITERS[suffix](part, chain([first], parts), _How(rate, lossless, pixel_aspect, metadata))
     return file.path
 
 
@@ -372,59 +390,64 @@ def to_bytes(parts: Iterable[Tensor]) -> Iterator[np.ndarray]:
         yield frame.float().mul(255).round().clamp(0, 255).to(torch.uint8).contiguous().cpu().numpy()
 
 
-def _write_h264(
-    muxer: str, part: Path, parts: Iterable[Tensor], fps: Fraction, lossless: bool, metadata: dict[str, str]
-) -> None:
+@dataclass(frozen=True)
+class _How:
+    fps: Fraction
+    lossless: bool
+    pixel_aspect: Fraction
+    metadata: dict[str, str]
+
+
+def _write_h264(muxer: str, part: Path, parts: Iterable[Tensor], how: _How) -> None:
     images = to_bytes(parts)
     first = next(images)
     options = {"fflags": "+bitexact"} | ({"movflags": "+faststart+use_metadata_tags"} if muxer == "mp4" else {})
     with av.open(str(part.absolute()), "w", format=muxer, options=options) as container:
-        container.metadata.update(metadata)
-        stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=fps)
+        container.metadata.update(how.metadata)
+        stream = container.add_stream("libx264rgb" if how.lossless else "libx264", rate=how.fps)
         stream.height, stream.width = first.shape[:2]
-        stream.pix_fmt = "rgb24" if lossless else "yuv420p"
+        stream.pix_fmt = "rgb24" if how.lossless else "yuv420p"
         # cpu-independent: x264's AVX-512 code gives other bytes about once in twenty files, without it.
         stream.options = {
-            "crf": "0" if lossless else "16",
+            "crf": "0" if how.lossless else "16",
             "preset": "medium",
             "x264-params": "cpu-independent=1",
         }
         codec = stream.codec_context
         codec.thread_count = _THREADS
+        codec.sample_aspect_ratio = how.pixel_aspect
         codec.color_primaries = codec.color_trc = _BT709
-        if not lossless:
+        if not how.lossless:
             codec.colorspace, codec.color_range = _BT709, ColorRange.MPEG.value
         for index, image in enumerate(chain([first], images)):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            if not lossless:
+            if not how.lossless:
                 frame = frame.reformat(
                     format="yuv420p", interpolation=_SCALING, dst_colorspace=Colorspace.ITU709,
                     src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG,
                 )  # fmt: skip
-            frame.pts, frame.time_base = index, 1 / fps
+            frame.pts, frame.time_base = index, 1 / how.fps
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
-def _write_animation(
-    kind: str, tick: int, part: Path, parts: Iterable[Tensor], fps: Fraction, lossless: bool, metadata: dict[str, str]
-) -> None:
+def _write_animation(kind: str, tick: int, part: Path, parts: Iterable[Tensor], how: _How) -> None:
     """`tick`: the milliseconds of which every frame's duration is a multiple."""
     first, *rest = (Image.fromarray(image) for image in to_bytes(parts))
-    ticks = [round(place * 1000 / (fps * tick)) for place in range(len(rest) + 2)]
+    ticks = [round(place * 1000 / (how.fps * tick)) for place in range(len(rest) + 2)]
     durations = [(after - before) * tick for before, after in pairwise(ticks)]
-    how = {"lossless": lossless, "quality": 85} if kind == "WEBP" else {}
+    how = {"lossless": how.lossless, "quality": 85} if kind == "WEBP" else {}
     first.save(part, kind, save_all=True, append_images=rest, duration=durations, loop=0, **how)
 
 
-def _write_png(part: Path, parts: Iterable[Tensor], fps: Fraction, lossless: bool, metadata: dict[str, str]) -> None:
+def _write_png(part: Path, parts: Iterable[Tensor], how: _How) -> None:
     text = PngImagePlugin.PngInfo()
-    for key, value in metadata.items():
+    for key, value in how.metadata.items():
         text.add_itxt(key, value)
     Image.fromarray(next(to_bytes(parts))).save(part, "PNG", pnginfo=text)
 
 
-_WRITERS: dict[str, Callable[[Path, Iterable[Tensor], Fraction, bool, dict[str, str]], None]] = {
+_WRITERS: dict[str, Callable[[Path, Iterable[Tensor], _How], None]] = {
     ".mp4": partial(_write_h264, "mp4"),
     ".mkv": partial(_write_h264, "matroska"),
     ".webp": partial(_write_animation, "WEBP", 1),

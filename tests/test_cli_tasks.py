@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from sora_core.checkpoint import load_checkpoint
 from sora_core.cli import main
-from sora_core.video import read_video, write_video
+from sora_core.video import pixel_aspect, read_video, write_video
 
 PROMPT = "a red circle moves left on a sky background"
 
@@ -33,6 +34,16 @@ def test_extend_keeps_every_bit(tiny_file: Path, tmp_path: Path, clip: Path) -> 
     source, out = read_video(clip), read_video(tmp_path / "out.mkv")
     assert out.fps == 25 and out.frames.shape == (16, 38, 50, 3)
     assert torch.equal(out.frames[3:10], source.frames)
+
+
+def test_pixels_keep_their_shape(tiny_file: Path, tmp_path: Path) -> None:
+    frames = torch.rand(9, 32, 48, 3, generator=torch.Generator().manual_seed(0))
+    write_video(tmp_path / "tv.mkv", frames, 25, lossless=True, pixel_aspect=Fraction(16, 15))
+    assert run(tiny_file, tmp_path, "extend", str(tmp_path / "tv.mkv"), PROMPT, "--after", "4") == 0
+    assert pixel_aspect(tmp_path / "out.mkv") == Fraction(16, 15)
+    go_on = ("--start", str(tmp_path / "tv.mkv"), "--seconds", "0.2", "--window", "13", "--overwrite")
+    assert run(tiny_file, tmp_path, "long", PROMPT, *go_on) == 0
+    assert pixel_aspect(tmp_path / "out.mkv") == Fraction(16, 15)
 
 
 def test_a_long_clip_is_extended_one_end_after_the_other(tiny_file: Path, tmp_path: Path, clip: Path) -> None:

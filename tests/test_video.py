@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from sora_core.sheet import contact_sheet
-from sora_core.video import frame_rate, has_sound, read_metadata, read_video, write_video
+from sora_core.video import frame_rate, has_sound, pixel_aspect, read_metadata, read_video, write_video
 
 NTSC_FILM = Fraction(24000, 1001)
 
@@ -188,13 +188,37 @@ def test_variable_rate_defaults_to_the_average(tmp_path: Path) -> None:
 def test_rotation_metadata_is_applied(tmp_path: Path) -> None:
     clip = noise_clip(2, 16, 32)
     path = tmp_path / "a.mp4"
-    write_video(path, clip, 24, lossless=True)
+    write_video(path, clip, 24, lossless=True, pixel_aspect=Fraction(16, 11))
+    assert pixel_aspect(path) == Fraction(16, 11)
     data = path.read_bytes()
     upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     clockwise = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 16 << 16, 0, 1 << 30)
     at = data.index(upright, data.index(b"tkhd"))
     path.write_bytes(data[:at] + clockwise + data[at + 36 :])
     assert torch.equal(read_video(path).frames, clip.rot90(-1, (1, 2)))
+    assert pixel_aspect(path) == Fraction(11, 16)
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_the_shape_of_pixels_comes_back(tmp_path: Path, name: str, lossless: bool) -> None:
+    for aspect in (Fraction(1), Fraction(64, 45), Fraction(8, 9)):
+        write_video(tmp_path / name, noise_clip(2), 24, lossless=lossless, pixel_aspect=aspect, overwrite=True)
+        assert pixel_aspect(tmp_path / name) == aspect
+    write_video(tmp_path / "a.png", noise_clip(1), 24)
+    assert pixel_aspect(tmp_path / "a.png") == 1
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_refused_with_a_cure(tmp_path: Path, transfer: int, name: str) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width = stream.height = 16
+        stream.pix_fmt, stream.codec_context.color_trc = "yuv420p", transfer
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    with pytest.raises(ValueError, match=rf"HDR \({name}\).*SDR"):
+        read_video(tmp_path / "a.mkv")
 
 
 # Images and animations
