@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from sora_core.tasks import extend
 from sora_core.video import read_video
 from sora_core.world import analyse, render, scene_of
 
+PAGES = Path(__file__).parents[2] / "web" / "docs"
 NODES = {
     "SoraLoadModel": ("MODEL", "CLIP", "VAE"),
     "SoraTextEncode": ("CONDITIONING",),
@@ -82,6 +84,35 @@ def test_help_pages_are_served(server: Any) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/extensions/any-name/docs/{name}.md") as answer:
             text = answer.read().decode()
         assert text.startswith("# ") and "## Inputs" in text and ("## Outputs" in text) == bool(outputs), name
+
+
+def test_help_pages_list_the_inputs_as_they_are(server: Any) -> None:
+    """Every input once and in order, what may be left out, ranges, and what stands there at first."""
+    info = server.get("/object_info")
+    for name in NODES:
+        page = (PAGES / f"{name}.md").read_text(encoding="utf-8").partition("## Inputs")[2].partition("\n## ")[0]
+        rows = dict(re.findall(r"^\| (\w+(?: \(optional\))?) \| (.*) \|$", page, re.M)[1:])
+        required, optional = (info[name]["input"].get(part, {}) for part in ("required", "optional"))
+        shown = [value[1].get("display_name") or key for key, value in (required | optional).items()]
+        assert list(rows) == shown[: len(required)] + [f"{key} (optional)" for key in shown[len(required) :]], name
+        for text, (kind, options) in zip(rows.values(), (required | optional).values(), strict=True):
+            if kind in ("INT", "FLOAT"):
+                assert f"{options['min']:g} to {options['max']:g}" in re.sub(r"(\d+)", short, text), (name, text)
+            if kind in ("INT", "FLOAT", "STRING") and not options.get("multiline") and not options.get("forceInput"):
+                default = options["default"]
+                shown = f"{default:g}" if kind != "STRING" else f"`{default}`" if default else "empty"
+                assert re.search(rf"Default {re.escape(shown)}[.,:;]", text), (name, text)
+            if kind == "BOOLEAN":
+                word = "on" if options["default"] else "off"
+                assert re.search(rf"\b{word} by default|default {word}\b", text, re.I), (name, text)
+            if (kind == "COMBO" or isinstance(kind, list)) and not name.startswith("SoraLoad"):
+                choices = options["options"] if kind == "COMBO" else kind
+                assert all(choice in text for choice in choices), (name, text)
+
+
+def short(number: re.Match) -> str:
+    """As `g` writes it."""
+    return f"{float(number[1]):g}"
 
 
 # ---- the shipped workflows
