@@ -54,7 +54,10 @@ def _run(
         window = window or defaults.frames
         with tqdm(total=len(line.canvas), unit="frame", delay=1) as bar:
             engine = PipelineEngine(pipeline, **settings)
-            frames = make_timeline(engine, line, args.prompt, window=window, seed=args.seed, on_frames=bar.update)
+            frames = make_timeline(
+                engine, line, args.prompt, window=window, overlap=_seen_again(args, window), seed=args.seed,
+                on_frames=bar.update,
+            )  # fmt: skip
     else:
         _check_length(line, pipeline)
         frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **settings)
@@ -76,6 +79,12 @@ def _window(args: argparse.Namespace, pipeline: Pipeline) -> int | None:
     if window is not None and window != (fit := nearest(window, FACTOR, 2 * FACTOR + 1, most)):
         raise ValueError(f"--window {window}: windows have {FACTOR}n + 1 frames, from 9 on; the nearest is {fit}")
     return window
+
+
+def _seen_again(args: argparse.Namespace, window: int) -> int | None:
+    """Latent frames that a window sees of the one before, where the command says how many frames are seen."""
+    seen = getattr(args, "overlap", None)
+    return None if seen is None else max(1, min(seen, window - FACTOR - 1) // FACTOR)
 
 
 def _tell_sound(*videos: Path | None) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from sora_core.checkpoint import load_checkpoint
 from sora_core.cli import main
+from sora_core.long import PipelineEngine, Task
 from sora_core.video import pixel_aspect, read_video, write_video
 
 PROMPT = "a red circle moves left on a sky background"
@@ -64,6 +66,23 @@ def test_more_than_a_window_is_made_in_windows(tiny_file: Path, tmp_path: Path, 
     assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, "--after", "20", "--overwrite") == 0
     assert not torch.isclose(read_video(tmp_path / "out.mkv").frames[7:], out[7:]).all()
     assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *windows, "--window", "5") != 0
+
+
+@pytest.mark.parametrize(("overlap", "seen"), [(1, 2), (5, 2), (9, 3), (99, 3)])
+def test_windows_see_as_much_as_was_asked_for(
+    tiny_file: Path, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, overlap: int, seen: int
+) -> None:
+    """Of the window before: the overlap, and the frame that the first latent holds."""
+    kept, sample = [], PipelineEngine.sample
+
+    def watched(engine: PipelineEngine, task: Task) -> Tensor:
+        kept.append(int((task.strength.flatten(3).amax(3) == 0).sum()))
+        return sample(engine, task)
+
+    monkeypatch.setattr(PipelineEngine, "sample", watched)
+    words = ("--after", "20", "--window", "13", "--overlap", str(overlap))
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *words) == 0
+    assert len(kept) > 1 and set(kept[1:]) == {seen}
 
 
 @pytest.mark.parametrize(("width", "height"), [(50, 38), (272, 30)])
