@@ -14,7 +14,7 @@ from torch import Tensor
 from ..sora_core.config import SamplingDefaults, check_size
 from ..sora_core.cues import parse_cues, seen_from
 from ..sora_core.draft import digest
-from ..sora_core.long import Task, count_windows, make_long
+from ..sora_core.long import MADE_BY, Task, count_windows, make_long
 from ..sora_core.samplers import SAMPLERS
 from . import host
 from .host import io, ui
@@ -168,13 +168,14 @@ class SoraLongVideo(io.ComfyNode):
             model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, passes=resample,
             node_id=cls.hidden.unique_id,
         )  # fmt: skip
-        described = [engine.described, prompts, begin, fps, width, height, window, overlap, correct, seed]
+        described = [MADE_BY, engine.described, prompts, begin, fps, width, height, window, overlap, correct, seed]
         described += [] if given is None else [digest(part) for part in given]
         folder = host.keeping_folder(hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16])
         windows = make_long(
             engine, cues, frames, fps=fps, width=width, height=height, window=window, overlap=overlap, correct=correct,
             seed=seed, given=given, folder=folder,
         )  # fmt: skip
+        (folder / "finished").unlink(missing_ok=True)  # of a shorter one: this is not, until it is
         engine.windows = count_windows(frames, window, overlap, engine.time_factor)
         out = torch.empty(frames, height, width, 3)
         done, drift = 0, []

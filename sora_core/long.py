@@ -36,6 +36,8 @@ from .pipeline import Pipeline, check_settings, video_to_frames
 from .timeline import Timeline
 from .vae_layers import Stream
 
+MADE_BY = 1  # raised when the same settings come to give other windows: those that were kept are made again then
+
 
 @dataclass(frozen=True)
 class Window:
@@ -173,6 +175,7 @@ def make_long(
     store = None
     if folder is not None:
         described = engine.described | {
+            "made by": MADE_BY,
             "cues": [asdict(cue) for cue in cues], "fps": fps, "width": width, "height": height, "window": window,
             "overlap": overlap, "correct": correct, "seed": seed, "start": "" if start is None else digest(start),
             "given": [] if given is None else [digest(part) for part in given],

@@ -26,7 +26,8 @@ from .folders import (
     weight_names,
     weight_path,
 )
-from .model import identity, join_experts, native_model, public_model
+from .identity import identity
+from .model import join_experts, native_model, public_model
 from .sampling import beyond, interrupted, latent_channels, sample
 from .text import encode_text, native_clip
 from .vae import decode, decoder, encode, latent_layout, native_vae

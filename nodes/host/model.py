@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +24,16 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
-from ...sora_core.checkpoint import Model, fingerprint
+from ...sora_core.checkpoint import Model
 from ...sora_core.config import DiTConfig, SamplingDefaults
 from ...sora_core.dit import Attention, DiT
 from ...sora_core.flow import TIMESTEPS, shift_for
 from ...sora_core.layouts import load_dit
 from ...sora_core.patches import Grid, map_to_tokens
-from .text import present
 
 STRENGTH = "sora_strength"  # key of a conditioning: the strength map (B, 1, T, H, W) that it is sampled under
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
 WAN_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
-BOUNDARY = "sora_boundary"  # key of a joined MODEL's options
 WAN22_CHANNELS = 48  # of Wan 2.2's 5B, the one public model that was trained with levels per frame
 CHOSEN_ATTENTION = comfy.cli_args.args.use_sage_attention or comfy.cli_args.args.use_flash_attention
 WAN_SHIFT = 8.0  # the host's own for every Wan
@@ -228,7 +223,6 @@ def join_experts(
         raise ValueError("high and low: only one is told the level of every token; set per_token alike in both")
     joined = high.clone()
     joined.set_additional_models("sora_low", [low])  # loaded and unloaded together
-    joined.model_options[BOUNDARY] = boundary
     wrappers = [model.model_options.get("model_function_wrapper") for model in (high, low)]
 
     def choose(apply: Callable, call: dict[str, Any]) -> Tensor:
@@ -240,72 +234,3 @@ def join_experts(
 
     joined.set_model_unet_function_wrapper(choose)
     return joined
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """All tensors in what a LoRA loader has put on a MODEL, in its order."""
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value if isinstance(value, (list, tuple)) else getattr(value, "weights", ())
-    return [tensor for part in parts for tensor in _tensors(part)]
-
-
-def _weights(patcher: comfy.model_patcher.ModelPatcher) -> Iterator[tuple[str, Tensor]]:
-    """A network's weights as they were loaded, and what LoRAs add. While a network is in use the host has worked the
-    LoRAs into its weights, and keeps what they were in `backup`."""
-    for name, weight in patcher.model.named_parameters():
-        yield name, patcher.backup[name].weight if name in patcher.backup else weight
-    for name, patches in patcher.patches.items():
-        for strength, patch, strength_of_model, *_ in patches:
-            for tensor in _tensors(patch):
-                yield f"{name} {strength} {strength_of_model}", tensor
-
-
-def _described(value: Any, depth: int = 6) -> Any:
-    """What a node has put on a MODEL, as JSON that is the same in another session: functions by name and by the values
-    they hold, objects by class and fields."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Tensor):
-        return fingerprint([("", value)])
-    if isinstance(value, (torch.dtype, torch.device)):
-        return str(value)
-    if depth == 0 or isinstance(value, (torch.nn.Module, comfy.model_patcher.ModelPatcher)):
-        return type(value).__qualname__
-    if isinstance(value, dict):
-        return {str(key): _described(part, depth - 1) for key, part in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(str, value))
-    if isinstance(value, (list, tuple)):
-        return [_described(part, depth - 1) for part in value]
-    name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return [name, _described(_held(value), depth - 1)]
-
-
-def _held(value: Any) -> Any:
-    """The values that a function or an object holds."""
-    if isinstance(value, partial):
-        return [value.func, value.args, value.keywords]
-    if inspect.ismethod(value):
-        return [value.__func__, value.__self__]
-    if not inspect.isfunction(value):
-        return getattr(value, "__dict__", None)
-    held: list[Any] = [value.__defaults__, value.__kwdefaults__]
-    for cell in value.__closure__ or ():
-        with suppress(ValueError):  # a name that has no value yet
-            held.append(cell.cell_contents)
-    return held
-
-
-def identity(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE) -> dict[str, Any]:
-    """What tells a MODEL and a CLIP with their LoRAs and patches, and a VAE, from others, also in another session."""
-    clip = present(clip)
-    further = [other for others in model.additional_models.values() for other in others]
-    patchers = {"model": model, "clip": clip.patcher, "vae": vae.patcher}
-    patched = {name: str(getattr(value, "shift", "")) for name, value in model.object_patches.items()}
-    patchers |= {f"model {number}": other for number, other in enumerate(further, 2)}
-    weights = {name: fingerprint(_weights(patcher)) for name, patcher in patchers.items()}
-    options = {name: _described(patcher.model_options) for name, patcher in patchers.items()}
-    ours = [patcher.model for patcher in patchers.values() if isinstance(patcher.model, HostModel)]
-    ways = [[one.per_token, one.defaults and one.defaults.to_dict()] for one in ours]
-    return weights | {"patched": patched, "clip_layer": clip.layer_idx, "options": options, "ways": ways}

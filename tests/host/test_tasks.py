@@ -225,6 +225,7 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
     values = [e["data"]["value"] for e in steps]
     assert values == sorted(values) and values[-1] == 16
     assert 0 < len({id(e) for e in steps}) <= 2 * (8 - len(before)) + 2  # finished windows were not made again
+    assert {path: path.stat().st_mtime_ns for path in before} == before
     done = max(folders.glob("*/finished"), key=lambda path: path.stat().st_mtime)
     for number in range(9):  # older ones
         (folders / f"old{number}").mkdir()
@@ -234,6 +235,13 @@ def test_long_video_survives_a_cancel(server: Any, api: Any, tmp_path: Path) -> 
     assert server.run(prompt).error is None
     assert done.exists() and len(list(folders.glob("*/finished"))) == 8  # for a second try, or to be made longer
     assert not (folders / "old0").exists()
+    longer = json.loads(json.dumps(prompt))
+    longer[node]["inputs"]["frames"] = 200
+    for event in server.events(server.queue(longer)):
+        if event["type"] == "progress" and event["data"]["value"] == 6:
+            server.post("/interrupt", {})
+    newest = max(folders.glob("*/window-*.safetensors"), key=lambda path: path.stat().st_mtime)
+    assert not newest.with_name("finished").exists()  # what was cancelled is not to be cleared away
 
 
 @pytest.mark.parametrize(

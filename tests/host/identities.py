@@ -1,0 +1,126 @@
+# ruff: noqa: E402 - the host's modules ask for the device as they are imported
+"""What tells one MODEL or CLIP from another. Run by the host's Python:
+
+    python identities.py HOST
+
+prints one line of JSON a case: its name and its identity. No two cases are alike.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, sys.argv[1])
+import comfy.cli_args
+import utils.install_util  # noqa: F401 - before another `utils` comes in its way
+
+comfy.cli_args.args.cpu = True
+import comfy.hooks
+from comfy_extras.nodes_easycache import EasyCacheNode
+from comfy_extras.nodes_model_advanced import ModelComputeDtype, ModelSamplingSD3, RescaleCFG
+
+PACK = Path(__file__).parents[2] / "__init__.py"
+spec = importlib.util.spec_from_file_location("pack", PACK, submodule_search_locations=[str(PACK.parent)])
+assert spec is not None and spec.loader is not None
+pack = sys.modules["pack"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pack)
+from pack.nodes import host
+from pack.sora_core.checkpoint import load_checkpoint
+
+model, clip, vae = host.to_host(load_checkpoint())
+KEY = "diffusion_model.blocks.0.self_attn.q.weight"
+
+
+class Scaled:
+    """Stands in a forward's place, as attention guidance of other packs does."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def forward(self, *_: Any, **__: Any) -> float:
+        return self.scale
+
+
+def patched(change: Callable[[Any], Any]) -> Any:
+    other = model.clone()
+    change(other)
+    return other
+
+
+def with_lora(strength: float, value: float) -> Any:
+    delta = torch.full_like(model.model.get_parameter(KEY), value)
+    return patched(lambda m: m.add_patches({KEY: ("diff", (delta,))}, strength))
+
+
+def net(seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return torch.nn.Linear(4, 4)
+
+
+def option(value: Any) -> Any:
+    return patched(lambda m: m.model_options["transformer_options"].update(curve=value))
+
+
+def replacing_block(block: torch.nn.Module) -> Any:
+    return patched(lambda m: m.set_model_patch_replace(lambda args, _: block(args), "dit", "double_block", 0))
+
+
+def forward(scale: float) -> Any:
+    name = "diffusion_model.blocks.0.cross_attn.forward"
+    return patched(lambda m: m.add_object_patch(name, Scaled(scale).forward))
+
+
+def wrapped(function: Callable) -> Any:
+    return patched(lambda m: m.set_model_unet_function_wrapper(function))
+
+
+def models() -> Iterator[tuple[str, Any]]:
+    yield "plain", model
+    for value in (0.3, 0.7):
+        yield f"RescaleCFG {value}", RescaleCFG().patch(model, value)[0]
+        yield f"shift {value}", ModelSamplingSD3().patch(model, value)[0]
+        yield f"EasyCache {value}", EasyCacheNode.execute(model, value, 0.15, 0.95, False)[0]
+        yield f"forward {value}", forward(value)
+        for strength in (0.5, 1.0):
+            yield f"LoRA {value} at {strength}", with_lora(strength, value)
+        for made in (value, np.float32(value), np.full(2, value), torch.full((2,), value)):
+            yield f"{type(made).__name__} {value}", option(made)
+        yield f"bytes {value}", option(str(value).encode())
+        yield f"joined {value}", host.join_experts(model, host.to_host(load_checkpoint())[0], value)
+    for dtype in ("fp16", "fp32"):
+        yield f"computed in {dtype}", ModelComputeDtype().patch(model, dtype)[0]
+    for seed in (0, 1):
+        yield f"block {seed}", replacing_block(net(seed))
+    yield "wrapper", wrapped(lambda apply, call: apply(call["input"], call["timestep"], **call["c"]))
+    yield "another wrapper", wrapped(lambda apply, call: 2 * apply(call["input"], call["timestep"], **call["c"]))
+    yield (
+        "low shifted",
+        host.join_experts(model, ModelSamplingSD3().patch(host.to_host(load_checkpoint())[0], 0.3)[0], 0.3),
+    )
+
+
+def clips() -> Iterator[tuple[str, Any]]:
+    for value in (1, 2):
+        other = clip.clone()
+        other.tokenizer_options = {"min_length": value}
+        yield f"tokenizer option {value}", other
+        other = clip.clone()
+        other.layer_idx = -value
+        yield f"layer {value}", other
+        other = clip.clone()
+        other.apply_hooks_to_conds = comfy.hooks.create_hook_lora({}, float(value), 1.0)
+        yield f"hook {value}", other
+
+
+for name, other in models():
+    print(json.dumps({"case": name, "identity": host.identity(other, clip, vae)}))
+for name, other in clips():
+    print(json.dumps({"case": name, "identity": host.identity(model, other, vae)}))
