@@ -10,6 +10,7 @@ from ..sora_core.config import DiTConfig
 from ..sora_core.patches import Patches, from_patches, to_patches
 from ..sora_core.preview import draw_patches
 from ..sora_core.selection import select, set_strength
+from . import host
 from .host import io
 
 SoraPatches = io.Custom("SORA_PATCHES")
@@ -41,7 +42,7 @@ class SoraPatchify(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent: dict, strength: float) -> io.NodeOutput:
-        mask = latent.get("noise_mask")
+        mask = host.strength_map(latent)
         patches = to_patches(latent["samples"], strength if mask is None else mask, PATCH)
         extras = {key: value for key, value in latent.items() if key not in ("samples", "noise_mask")}
         return io.NodeOutput(replace(patches, extras=extras))

@@ -55,12 +55,8 @@ def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[
         height, width = (side * space for side in samples.shape[3:])
         raise ValueError(f"latent of {width}x{height} pixels: pinning takes sides in multiples of {2 * space}")
     everything = torch.ones(1, 1, *samples.shape[2:])
-    mask = latent.get("noise_mask", everything)
-    if mask.shape != everything.shape:
-        raise ValueError(
-            f"noise_mask of shape {tuple(mask.shape)}: this clip's strength map has {tuple(everything.shape)}; "
-            "set it with Sora Patch Strength, which takes a MASK"
-        )
+    mask = host.strength_map(latent)
+    mask = everything if mask is None else mask
     if TIMELINE in latent:
         line, known, strength = latent[TIMELINE]
     else:

@@ -209,7 +209,8 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
     out = write_video(
         out, parts(), fps, lossless=args.lossless, pixel_aspect=aspect, overwrite=args.overwrite, numbered=True
     )  # fmt: skip
-    print(f"{out}: {frames} frames in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
+    told = f"{frames} frames" if start is None else f"{given + frames} frames, {frames} of them new,"
+    print(f"{out}: {told} in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
     _tell_sound(args.start)
     if measured := [pair for pair in drift if pair[0] is not None]:
         print("drift of the last window {:.3f}, {:.3f} after correction".format(*measured[-1]))

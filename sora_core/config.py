@@ -6,10 +6,7 @@ One frozen dataclass per network, written into the checkpoint's metadata and rea
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from typing import Self  # of Python 3.11, and hosts may run 3.10
+from typing import Any, Self
 
 
 class _Config:

@@ -82,7 +82,8 @@ def _lora(tensors: TensorFile, out: Path, layout: str, dtype: torch.dtype | None
     with_alpha = {_place(tensors, key)[0] for key in tensors if key.endswith(".alpha")}
     for key in tensors:
         layer, part = _place(tensors, key)
-        kind, target = dtype or tensors.get(key).dtype, f"diffusion_model.{layer}.{part}"
+        own, target = tensors.get(key).dtype, f"diffusion_model.{layer}.{part}"
+        kind = dtype or (own if own.is_floating_point else torch.float32)  # an alpha may be a whole number
         plan.append((target, kind, tensors.shape(key), lambda key=key, kind=kind: _cast(tensors, key, kind)))
         if part in ("lora_A.weight", "lora_down.weight") and layer not in with_alpha:
             ranks[layer] = tensors.shape(key)[0]

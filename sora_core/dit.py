@@ -139,7 +139,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, levels: Levels, positions: Tensor, text: tuple[Tensor, Tensor], grid: Grid) -> Tensor:
         tables = (levels.projection + self.modulation.to(levels.projection)).unbind(1)
-        shift1, scale1, gate1, shift2, scale2, gate2 = (levels.rows(table).to(x.dtype) for table in tables)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (levels.rows(table.to(x.dtype)) for table in tables)
 
         h = _modulate(F.layer_norm(x, (self.dim,), eps=self.eps), shift1, scale1)
         k, v = self.self_attn.key_value(h)
@@ -168,7 +168,7 @@ class Head(nn.Module):
     def forward(self, x: Tensor, levels: Levels) -> Tensor:
         shift, scale = (levels.embedding[:, None] + self.modulation.to(levels.embedding)).unbind(1)
         x = F.layer_norm(x, (self.dim,), eps=self.eps)
-        return self.head(_modulate(x, levels.rows(shift).to(x.dtype), levels.rows(scale).to(x.dtype)))
+        return self.head(_modulate(x, levels.rows(shift.to(x.dtype)), levels.rows(scale.to(x.dtype))))
 
 
 class DiT(nn.Module):

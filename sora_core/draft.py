@@ -36,12 +36,10 @@ def save_draft(path: Path | str, draft: Mapping[str, Any]) -> None:
     Raises FileExistsError where the file exists, ValueError where there is something else in it.
     """
     path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists; choose another name")
     tensors: dict[str, Tensor] = {}
     note = json.dumps(_to_json(dict(draft), "draft", tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
+    with replacing(path, overwrite=False) as partial:
         save_file(tensors, partial, {"format": FORMAT, "draft": note})
 
 

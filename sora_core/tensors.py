@@ -183,8 +183,10 @@ class TensorFile:
         self._scales: dict[str, str] = {}
         self._marks: dict[str, Any] = {}  # what says that matrices of eight bits have scales
         for part, file in zip(self.parts, self._files, strict=True):
-            _refuse_zeros(part)
-            for key in file.keys():  # noqa: SIM118
+            keys = file.keys()
+            if not any(re.search(LORA, key) for key in keys):  # in which layers that learned nothing are zero
+                _refuse_zeros(part)
+            for key in keys:
                 if key in self._owner:
                     raise ValueError(f"{part.name} holds {key}, which another file of the same model holds too")
                 scale = next((suffix for suffix in SCALES if key.endswith(suffix)), None)
@@ -240,10 +242,7 @@ class TensorFile:
     def _check_format(self, key: str, words: Tensor) -> None:
         try:
             settings = json.loads(bytes(words.tolist()))
-            known = settings["format"] in EIGHT_BIT_FORMATS and settings.keys() <= {
-                "format",
-                "full_precision_matrix_mult",
-            }
+            known = settings["format"] in EIGHT_BIT_FORMATS and settings.keys() <= FORMAT_KEYS
         except (ValueError, TypeError, KeyError, AttributeError):
             settings, known = "something that cannot be read", False
         if not known:

@@ -157,6 +157,26 @@ def test_loras_keep_their_strength(tmp_path: Path, kept_in: str) -> None:
     assert out["diffusion_model.blocks.1.ffn.0.lora_A.weight"].dtype == torch.float16  # its own precision
 
 
+@pytest.mark.parametrize("own", ["wan", "diffusers"])
+def test_loras_with_layers_that_learned_nothing_are_whole(tmp_path: Path, own: str) -> None:
+    """`up` begins at zero, and an alpha may be a whole number."""
+    layer = "blocks.0.attn2.to_out.0" if own == "diffusers" else "blocks.0.cross_attn.o"
+    state = {
+        f"transformer.{layer}.alpha": torch.tensor(4),
+        f"transformer.{layer}.lora_A.weight": torch.ones(4, 8),
+        f"transformer.{layer}.lora_B.weight": torch.zeros(8192, 4),
+    }
+    save_file(state, tmp_path / "lora.safetensors")
+    assert (tmp_path / "lora.safetensors").read_bytes()[-100_000:] == bytes(100_000)
+    convert(tmp_path / "lora.safetensors", tmp_path / "out.safetensors", "wan")
+    out = load_file(tmp_path / "out.safetensors")
+    assert out["diffusion_model.blocks.0.cross_attn.o.alpha"].dtype == torch.float32
+    for part in ("alpha", "lora_A.weight", "lora_B.weight"):
+        assert torch.equal(
+            out[f"diffusion_model.blocks.0.cross_attn.o.{part}"], state[f"transformer.{layer}.{part}"].float()
+        )
+
+
 def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wan_dit().save_pretrained(tmp_path / "model")
     out = tmp_path / "out.safetensors"

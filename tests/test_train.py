@@ -274,6 +274,14 @@ def test_a_cache_belongs_to_one_vae(cache: Path, tiny: Model) -> None:
         fill_bucket(tiny.vae, cache, Bucket(1, 32, 32), 1)
 
 
+def test_a_cache_is_of_one_seed(tmp_path: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sora_core.train.latents.PART", 2)
+    for _ in range(2):  # what is there is not made again
+        fill_bucket(tiny.vae, tmp_path, Bucket(1, 32, 32), 2, seed=5)
+    with pytest.raises(ValueError, match="was drawn from seed 5, not 6"):
+        fill_bucket(tiny.vae, tmp_path, Bucket(1, 32, 32), 2, seed=6)
+
+
 def test_seeds_alone_decide_the_first_weights(tiny: Model) -> None:
     first = trainee(tiny)
     torch.rand(7)

@@ -28,7 +28,7 @@ from .folders import (
 )
 from .identity import identity
 from .model import join_experts, native_model, public_model
-from .sampling import beyond, interrupted, latent_channels, sample
+from .sampling import beyond, interrupted, latent_channels, sample, strength_map
 from .text import encode_text, native_clip
 from .vae import decode, decoder, encode, latent_layout, native_vae
 
@@ -36,7 +36,7 @@ __all__ = [
     "ComfyExtension", "accepts", "beyond", "check_draft_name", "checkpoint_names", "checkpoint_path", "decode",
     "decoder", "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io", "join_experts",
     "keeping_folder", "latent_channels", "latent_layout", "new_draft", "public_model", "public_vae", "sample",
-    "stamp", "to_host", "ui", "weight_names", "weight_path",
+    "stamp", "strength_map", "to_host", "ui", "weight_names", "weight_path",
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from ...sora_core.layouts import load_dit
 from ...sora_core.patches import Grid, map_to_tokens
 
 STRENGTH = "sora_strength"  # key of a conditioning: the strength map (B, 1, T, H, W) that it is sampled under
+UNIT = 2**20  # strengths go through the host as whole numbers: fractions it rounds to the precision it computes in
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
 WAN_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 WAN22_CHANNELS = 48  # of Wan 2.2's 5B, the one public model that was trained with levels per frame
@@ -106,7 +107,8 @@ class HostModel(comfy.model_base.BaseModel):
             out["c_crossattn"] = comfy.conds.CONDRegular(text)  # texts of other lengths are never stretched
         for key in ("denoise_mask", STRENGTH):
             if self.per_token and (given := kwargs.get(key)) is not None:
-                out[key] = comfy.conds.CONDNoiseShape(given[:, :1].to(kwargs["device"]))
+                given = given[:, :1].to(kwargs["device"], torch.float32)
+                out[key] = comfy.conds.CONDNoiseShape((given * UNIT).round().int())
         return out
 
     def process_timestep(
@@ -123,6 +125,7 @@ class HostModel(comfy.model_base.BaseModel):
         return timestep
 
     def _tokens(self, strength: Tensor) -> Tensor:
+        strength = strength / UNIT
         return map_to_tokens(strength, Grid.of(tuple(strength.shape[2:]), self.diffusion_model.config.patch))
 
     def scale_latent_inpaint(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, **given: Any) -> Tensor:

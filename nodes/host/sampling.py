@@ -240,17 +240,25 @@ def _noise(latent: dict[str, Any], known: Tensor, seed: int) -> Tensor:
     return torch.cat([clips[i] for i in picked])
 
 
-def _strength(latent: dict[str, Any], known: Tensor, grid: Grid) -> Tensor | None:
-    """A LATENT's strength map (B, 1, T, H, W), constant in every patch of the grid."""
-    strength = latent.get("noise_mask")
+def strength_map(latent: dict[str, Any]) -> Tensor | None:
+    """A LATENT's noise_mask (1 or B, 1, T, H, W). Raises ValueError where it is a mask of another shape."""
+    strength, samples = latent.get("noise_mask"), latent["samples"]
     if strength is None:
         return None
-    expected = (1, *known.shape[2:])
-    if strength.ndim != 5 or tuple(strength.shape[1:]) != expected or strength.shape[0] not in (1, len(known)):
+    expected = (1, *samples.shape[2:])
+    if strength.ndim != 5 or tuple(strength.shape[1:]) != expected or strength.shape[0] not in (1, len(samples)):
         raise ValueError(
             f"noise_mask of shape {tuple(strength.shape)}: a strength map has (B, {', '.join(map(str, expected))}); "
             "set it with Sora Patch Strength, which takes a MASK"
         )
+    return strength
+
+
+def _strength(latent: dict[str, Any], known: Tensor, grid: Grid) -> Tensor | None:
+    """A LATENT's strength map (B, 1, T, H, W), constant in every patch of the grid."""
+    strength = strength_map(latent)
+    if strength is None:
+        return None
     strength = strength.to("cpu", torch.float32).clamp(0, 1).expand(len(known), -1, -1, -1, -1)
     return tokens_to_map(map_to_tokens(strength, grid), grid)
 

@@ -73,18 +73,25 @@ def claim(vae: VAE, folder: Path | str, bucket: Bucket) -> Path:
 
 @torch.no_grad()
 def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: int = 0, split: str = "train") -> None:
-    """Encode at least `clips` clips of a bucket into `folder`, leaving the parts that exist alone."""
+    """Encode at least `clips` clips of a bucket into `folder`, leaving the parts that exist alone. Raises ValueError
+    where these were drawn from another seed."""
     folder = claim(vae, folder, bucket)
     for part in range(-(-clips // PART)):
         path = folder / f"{split}-{part:04d}.safetensors"
         if path.exists():
+            with safe_open(path, framework="pt") as file:
+                if (drawn := file.metadata().get("seed", str(seed))) != str(seed):
+                    raise ValueError(
+                        f"{path} was drawn from seed {drawn}, not {seed}: give that one, or choose another folder"
+                    )
             continue
         rng = np.random.default_rng((seed, part, bucket.frames, bucket.height, bucket.width))
         scenes = [sample_scene(rng, bucket.width / bucket.height, split=split) for _ in range(PART)]
         clips = (frames_to_video(render(s, bucket.frames, bucket.height, bucket.width)) for s in scenes)
         encoded = [vae.encode(clip, chunk=bucket.frames).half() for clip in clips]  # faster one by one than together
         with replacing(path) as partial:
-            save_file({"latents": torch.cat(encoded)}, partial, {"scenes": json.dumps([s.to_dict() for s in scenes])})
+            about = {"scenes": json.dumps([s.to_dict() for s in scenes]), "seed": str(seed)}
+            save_file({"latents": torch.cat(encoded)}, partial, about)
 
 
 def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tuple[Tensor, list[Subject]]:

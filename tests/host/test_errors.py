@@ -100,14 +100,16 @@ def test_a_foreign_checkpoint_is_named(server: Any, api: Any) -> None:
     assert_it_still_works(server, api)
 
 
-def test_a_mask_of_another_shape_is_named(server: Any, api: Any) -> None:
-    prompt = api("text_to_video")
-    sampler, empty = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraEmptyVideo")[0]
+@pytest.mark.parametrize(("name", "node"), [("text_to_video", "SoraSampler"), ("patches", "SoraPatchify")])
+def test_a_mask_of_another_shape_is_named(server: Any, api: Any, name: str, node: str) -> None:
+    prompt = api(name)
+    taker = by_class(prompt, node)[0]
+    source, output = prompt[taker]["inputs"]["latent"]
     prompt["mask"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": SIDE, "height": SIDE}}
-    prompt["set"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": [empty, 0], "mask": ["mask", 0]}}
-    prompt[sampler]["inputs"]["latent"] = ["set", 0]
+    prompt["set"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": [source, output], "mask": ["mask", 0]}}
+    prompt[taker]["inputs"]["latent"] = ["set", 0]
     outcome = server.run(prompt)
-    assert outcome.error is not None and outcome.error["node_id"] == sampler
+    assert outcome.error is not None and outcome.error["node_id"] == taker
     assert "Sora Patch Strength" in outcome.error["exception_message"]
     assert_it_still_works(server, api)
 

@@ -1,9 +1,10 @@
 # ruff: noqa: E402 - the host's modules ask for the device as they are imported
-"""What tells one MODEL or CLIP from another. Run by the host's Python:
+"""What only the host's own process can tell. Run by the host's Python:
 
-    python identities.py HOST
+    python inside.py HOST identities      what tells MODELs and CLIPs from each other: no two cases are alike
+    python inside.py HOST clock           timesteps that the network gets under strengths, in 16 bits
 
-prints one line of JSON a case: its name and its identity. No two cases are alike.
+prints one line of JSON a case.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ assert spec is not None and spec.loader is not None
 pack = sys.modules["pack"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pack)
 from pack.nodes import host
+from pack.nodes.host.model import STRENGTH
 from pack.sora_core.checkpoint import load_checkpoint
 
 model, clip, vae = host.to_host(load_checkpoint())
@@ -120,7 +122,30 @@ def clips() -> Iterator[tuple[str, Any]]:
         yield f"hook {value}", other
 
 
-for name, other in models():
-    print(json.dumps({"case": name, "identity": host.identity(other, clip, vae)}))
-for name, other in clips():
-    print(json.dumps({"case": name, "identity": host.identity(model, other, vae)}))
+def identities() -> None:
+    for name, other in models():
+        print(json.dumps({"case": name, "identity": host.identity(other, clip, vae)}))
+    for name, other in clips():
+        print(json.dumps({"case": name, "identity": host.identity(model, other, vae)}))
+
+
+def clock() -> None:
+    network = model.model
+    told = []
+    network.diffusion_model.forward = lambda x, timestep, **_: told.append(timestep) or x
+    patches = torch.linspace(0, 1, 20).view(1, 1, 5, 2, 2)
+    strengths = patches.repeat_interleave(2, 3).repeat_interleave(2, 4)
+    x = torch.zeros(1, 16, 5, 4, 4)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        network.manual_cast_dtype = dtype
+        for key in (STRENGTH, "denoise_mask"):
+            conds = network.extra_conds(noise=x, device="cpu", cross_attn=torch.zeros(1, 1, 192), **{key: strengths})
+            given = {
+                name: cond.process_cond(batch_size=1, device="cpu", area=None).cond for name, cond in conds.items()
+            }
+            network.apply_model(x, torch.ones(1), transformer_options={}, **given)
+            wanted = 1000 * patches.flatten(1)
+            print(json.dumps({"case": f"{key} in {dtype}", "error": float((told.pop() - wanted).abs().max())}))
+
+
+{"identities": identities, "clock": clock}[sys.argv[2]]()
