@@ -14,7 +14,7 @@ from .patches import SoraPatchify, SoraPatchStrength, SoraUnpatchify, SoraViewPa
 from .report import SoraClipReport
 from .sampler import SoraSampler
 from .sdedit import SoraSDEdit
-from .text import SoraTextEncode
+from .text import SoraDescribeClip, SoraExpandPrompt, SoraTextEncode
 from .vae import SoraVAEDecode, SoraVAEEncode
 from .world import SoraWorldClip
 
@@ -24,6 +24,8 @@ NODES: list[type[io.ComfyNode]] = [
     SoraLoadVAE,
     SoraJoinExperts,
     SoraTextEncode,
+    SoraExpandPrompt,
+    SoraDescribeClip,
     SoraEmptyVideo,
     SoraSampler,
     SoraVAEEncode,

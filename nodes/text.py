@@ -1,9 +1,12 @@
-"""Text to conditioning."""
+"""Texts: to conditioning, into the words that sora-mini knows best, and from a clip."""
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from ..sora_core.world import describe, expand
 from . import host
-from .host import io
+from .host import io, ui
 
 
 class SoraTextEncode(io.ComfyNode):
@@ -31,3 +34,48 @@ class SoraTextEncode(io.ComfyNode):
     @classmethod
     def execute(cls, clip: object, text: str) -> io.NodeOutput:
         return io.NodeOutput(host.encode_text(clip, text))
+
+
+class SoraExpandPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SoraExpandPrompt",
+            display_name="Sora Expand Prompt",
+            category="Sora/conditioning",
+            description="Says a free text in the words that sora-mini knows best, and fills in what it leaves open.",
+            inputs=[
+                io.String.Input(
+                    "text", multiline=True, dynamic_prompts=True, default="a little crimson ball drifting leftwards",
+                    tooltip="A shape, a colour, a motion, a place: one of them is enough.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
+                    tooltip="Draws what the text leaves open.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="text", tooltip="For Sora Text Encode.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, text: str, seed: int) -> io.NodeOutput:
+        expanded = expand(text, seed)
+        return io.NodeOutput(expanded, ui=ui.PreviewText(expanded))
+
+
+class SoraDescribeClip(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SoraDescribeClip",
+            display_name="Sora Describe Clip",
+            category="Sora/conditioning",
+            description="Reads from the pixels of a clip of sora-mini's world what it shows, as its prompt.",
+            inputs=[io.Image.Input("images", tooltip="One plain thing on a plain background: a clip, or an image.")],
+            outputs=[io.String.Output(display_name="text", tooltip="For Sora Text Encode.")],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor) -> io.NodeOutput:
+        text = describe(images[..., :3].cpu())
+        return io.NodeOutput(text, ui=ui.PreviewText(text))

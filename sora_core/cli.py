@@ -77,14 +77,20 @@ def generate(args: argparse.Namespace) -> None:
         "solver": _given(args.solver, defaults.solver),
         "negative": _given(args.negative, ""),
     }
-    frames = pipeline.generate(args.prompt, width=width, height=height, frames=length, quiet=False, **settings)
-    notes = {"prompt": args.prompt, "model": Path(args.model).name} | {k: str(v) for k, v in settings.items()}
+    prompt = args.prompt
+    if args.expand:
+        from .world import expand  # the world is not needed for the rest
+
+        prompt = expand(prompt, args.seed)
+        print(prompt)
+    frames = pipeline.generate(prompt, width=width, height=height, frames=length, quiet=False, **settings)
+    notes = {"prompt": prompt, "model": Path(args.model).name} | {k: str(v) for k, v in settings.items()}
     metadata = notes if out.suffix.lower() in METADATA_SUFFIXES else None
     out = write_video(
         out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True, metadata=metadata
     )
     if sheet is not None:
-        contact_sheet([frames], sheet, [args.prompt], overwrite=args.overwrite, numbered=True)
+        contact_sheet([frames], sheet, [prompt], overwrite=args.overwrite, numbered=True)
     print(f"{out}: {len(frames)} frames of {width}x{height} at {fps} fps, seed {args.seed}")
 
 
@@ -150,6 +156,12 @@ def decode(args: argparse.Namespace) -> None:
         frames = pipeline.decode(latents, on_frames=lambda done, _: bar.update(done - bar.n))
     out = write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True)
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps")
+
+
+def describe_clip(args: argparse.Namespace) -> None:
+    from .world import describe  # the world is not needed for the rest
+
+    print(describe(read_video(args.video).frames))
 
 
 def info(args: argparse.Namespace) -> None:
@@ -293,6 +305,8 @@ def parser() -> argparse.ArgumentParser:
         '"a yellow circle grows on a night background" --size 192x128 --seed 3 --out circle.mp4',
     )
     one.add_argument("prompt", help="what the video should show")
+    text = "say it in the words that sora-mini knows best; what it leaves open is drawn from the seed"
+    one.add_argument("--expand", action="store_true", help=text)
     sampling(one, size=True, frames=True)
     one.add_argument("--sheet", type=Path, help="also write eight of its frames side by side to this .png")
     writing(one, None, "clip.mp4, or image.png with --frames 1")
@@ -312,6 +326,11 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("latents", type=Path)
     writing(one, None)
+
+    one = command(
+        "describe", describe_clip, "Say what a clip of sora-mini's world shows, as its prompt.", "clip.mp4", model=False
+    )
+    one.add_argument("video", type=Path, help="a clip, or an image, of one plain thing on a plain background")
 
     one = command(
         "info", info, "Show a checkpoint's config, parameters, provenance and scores.", "--model mine.safetensors"

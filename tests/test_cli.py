@@ -41,6 +41,19 @@ def run(tiny_file: Path, tmp_path: Path, *words: str) -> int:
     return main(["generate", *words, "--model", str(tiny_file), "--out", str(tmp_path / "clip.mp4")])
 
 
+def test_a_prompt_is_expanded_and_a_clip_described(
+    tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--expand", "--model", str(tiny_file), "--size", "64x64", "--frames", "5", "--steps", "1"]
+    assert main(["generate", "a crimson ball goes up at night", *words, "--out", str(tmp_path / "a.mkv")]) == 0
+    prompt = "a red circle moves up on a night background"
+    assert prompt in capsys.readouterr().out and read_metadata(tmp_path / "a.mkv")["prompt"] == prompt
+    clip = render(scene_of("star", "blue", "grows", "sand", rng=np.random.default_rng(0)), 17, 96, 96)
+    write_video(tmp_path / "b.mkv", clip, 12, lossless=True)
+    assert main(["describe", str(tmp_path / "b.mkv")]) == 0
+    assert capsys.readouterr().out == "a blue star grows on a sand background\n"
+
+
 def test_same_seed_same_bytes(tiny_file: Path, tmp_path: Path) -> None:
     assert [run(tiny_file, tmp_path, PROMPT, "--seed", seed) for seed in ("7", "7", "8")] == [0, 0, 0]
     first, again, other = (tmp_path / name for name in ("clip.mp4", "clip-2.mp4", "clip-3.mp4"))

@@ -25,6 +25,25 @@ def text_to_video() -> Workflow:
     return w
 
 
+def expand_prompt() -> Workflow:
+    w = Workflow(
+        "expand_prompt",
+        "# A prompt in your own words\n\n*Sora Expand Prompt* says a free text in the words that sora-mini knows "
+        "best, and draws what it leaves open from its seed. What it made of the text stands under it.\n\nTry *spin*, "
+        "*something red on the beach*, *huge golden star at night*.",
+    )
+    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
+    words = w.add("SoraExpandPrompt", "Your words", text="a little crimson ball drifting leftwards", seed=0)
+    positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text=words["text"])
+    negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+    empty = w.add("SoraEmptyVideo", "Canvas", width=SIDE, height=SIDE, frames=17, batch_size=1)
+    sampler = sample(w, model, positive, negative, empty["LATENT"])
+    frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
+    columns = (model, words), (positive, negative, empty), (sampler,), (frames,)
+    save_video(w, frames["IMAGE"], "sora/expand_prompt", *columns)
+    return w
+
+
 def text_to_image() -> Workflow:
     w = Workflow(
         "text_to_image",

@@ -9,7 +9,7 @@ from typing import Any
 COLUMN, GAP, TITLE = 340, 60, 30  # pixels: width of a column, gap between nodes, height of a node's title
 
 
-LINKABLE: dict[str, tuple[str, Any]] = {"seams": ("STRING", ""), "fps": ("FLOAT", 12.0)}
+LINKABLE: dict[str, tuple[str, Any]] = {"seams": ("STRING", ""), "fps": ("FLOAT", 12.0), "text": ("STRING", "")}
 # widgets that take a link here: type, and what stands in them meanwhile
 
 
@@ -36,6 +36,8 @@ class Kind:
 KINDS = {
     "SoraLoadModel": Kind({}, ("checkpoint",), ("MODEL", "CLIP", "VAE"), (300, 100)),
     "SoraTextEncode": Kind({"clip": "CLIP"}, ("text",), ("CONDITIONING",), (300, 130)),
+    "SoraExpandPrompt": Kind({}, ("text", "seed"), ("STRING text",), (300, 230)),
+    "SoraDescribeClip": Kind({"images": "IMAGE"}, (), ("STRING text",), (260, 130)),
     "SoraEmptyVideo": Kind(
         {"vae": "VAE"}, ("width", "height", "frames", "batch_size"), ("LATENT",), (300, 150), optional=("vae",)
     ),

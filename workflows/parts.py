@@ -15,7 +15,7 @@ def loader(w: Workflow) -> tuple[Node, tuple[Node, int]]:
     return model, model["VAE"]
 
 
-def texts(w: Workflow, model: Node, prompt: str) -> tuple[Node, Node]:
+def texts(w: Workflow, model: Node, prompt: str | tuple[Node, int]) -> tuple[Node, Node]:
     positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text=prompt)
     return positive, w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
 
@@ -35,7 +35,7 @@ def material(w: Workflow, colour: str, shape: str, motion: str, background: str,
 
 
 def finish(
-    w: Workflow, model: Node, task: Node, prompt: str, name: str, *given: Node, loop: bool = False,
+    w: Workflow, model: Node, task: Node, prompt: str | tuple[Node, int], name: str, *given: Node, loop: bool = False,
     source: Node | None = None, source_at: int = 0,
 ) -> None:  # fmt: skip
     """The part that all tasks share: texts, sampler, decoder, report, video."""

@@ -21,6 +21,21 @@ def extend() -> Workflow:
     return w
 
 
+def describe() -> Workflow:
+    w = Workflow(
+        "describe",
+        "# A clip is its own prompt\n\n*Sora Describe Clip* reads from the pixels what a clip shows, and the clip "
+        "goes on as that: there is no text to write. It knows one plain thing on a plain background.",
+    )
+    clip = material(w, "purple", "triangle", "moves up", "mint")
+    model, vae = loader(w)
+    half = w.add("ImageFromBatch", "The clip: its first half", image=clip["IMAGE"], batch_index=0, length=9)
+    words = w.add("SoraDescribeClip", images=half["IMAGE"])
+    task = w.add("SoraExtend", vae=vae, images=half["IMAGE"], before=0, after=8, overlap=9)
+    finish(w, model, task, words["text"], "describe", clip, half, words, source=half)
+    return w
+
+
 def extend_backward() -> Workflow:
     w = Workflow(
         "extend_backward",

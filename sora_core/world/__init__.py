@@ -4,9 +4,11 @@
 - `render`: scenes to pixels
 - `captions`: scenes to words
 - `score`: pixels back to words, without knowing the scene
+- `prompts`: free prompts, and clips, to canonical captions
 """
 
 from .captions import canonical, corpus, draw_caption, paraphrase, rich, short
+from .prompts import describe, expand
 from .render import mask, render
 from .scene import (
     BACKGROUNDS,
@@ -46,7 +48,9 @@ __all__ = [
     "canonical",
     "check_words",
     "corpus",
+    "describe",
     "draw_caption",
+    "expand",
     "follow",
     "held_out_combination",
     "is_visible",

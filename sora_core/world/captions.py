@@ -63,7 +63,7 @@ WALL_PHRASES = ("behind a wall", "behind the wall", "behind a dark wall", "and p
 
 EMPTY = 0.1  # share of empty captions: what guidance goes away from
 
-_TRAVEL_VERBS = (  # finite, participle
+TRAVEL_VERBS = (  # finite, participle
     ("moves", "moving"),
     ("slides", "sliding"),
     ("glides", "gliding"),
@@ -72,13 +72,13 @@ _TRAVEL_VERBS = (  # finite, participle
     ("goes", "going"),
     ("floats", "floating"),
 )
-_DIRECTION_WORDS = {
+DIRECTION_WORDS = {
     "moves left": ("left", "to the left", "leftwards", "leftward", "from right to left", "towards the left"),
     "moves right": ("right", "to the right", "rightwards", "rightward", "from left to right", "towards the right"),
     "moves up": ("up", "upwards", "upward", "to the top", "from bottom to top"),
     "moves down": ("down", "downwards", "downward", "to the bottom", "from top to bottom"),
 }
-_VERBS = {  # finite, participle
+VERBS = {  # finite, participle
     "moves up": (("rises", "rising"), ("ascends", "ascending"), ("climbs", "climbing")),
     "moves down": (("sinks", "sinking"), ("descends", "descending")),
     "bounces": (
@@ -234,9 +234,9 @@ def _clause(thing: Thing, rng: np.random.Generator, participle: bool, style: str
 
 
 def _motion(thing: Thing, rng: np.random.Generator, participle: bool) -> str:
-    verbs = _VERBS.get(thing.motion, ())
+    verbs = VERBS.get(thing.motion, ())
     if thing.motion in DIRECTIONS and (not verbs or rng.random() < 0.7):
-        verb, direction = _word(rng, _TRAVEL_VERBS), _word(rng, _DIRECTION_WORDS[thing.motion])
+        verb, direction = _word(rng, TRAVEL_VERBS), _word(rng, DIRECTION_WORDS[thing.motion])
         return f"{verb[participle]} {direction}"
     return _word(rng, verbs)[participle]
 

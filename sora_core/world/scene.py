@@ -50,6 +50,7 @@ MOTIONS = (
 )
 STYLES = ("plain", "outline", "neon", "pixel")
 SIZES = {"small": 0.20, "medium": 0.30, "large": 0.42}  # radius of the bounding circle
+TRAVEL = 0.9  # way of a thing that moves, over a whole clip
 SPEEDS = {"slowly": 0.5, "normal": 1.0, "quickly": 1.5}  # factor of a travel or a turn
 
 WALL_COLOUR: RGB = (0.25, 0.25, 0.25)
@@ -306,7 +307,7 @@ def _place(thing: Thing, box: _Box, rng: np.random.Generator) -> Thing:
     if thing.motion in DIRECTIONS:
         horizontal = DIRECTIONS[thing.motion][0] != 0
         room = box.half_width if horizontal else box.half_height
-        travel = 0.9 * speed * rng.uniform(0.85, 1.15)
+        travel = TRAVEL * speed * rng.uniform(0.85, 1.15)
         if box.travel_scale < 1:
             travel = min(travel, max(travel * box.travel_scale, 2 * (room - radius)))
             travel = min(travel, 2 * (room - radius))

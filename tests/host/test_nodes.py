@@ -28,6 +28,8 @@ PAGES = Path(__file__).parents[2] / "web" / "docs"
 NODES = {
     "SoraLoadModel": ("MODEL", "CLIP", "VAE"),
     "SoraTextEncode": ("CONDITIONING",),
+    "SoraExpandPrompt": ("STRING",),
+    "SoraDescribeClip": ("STRING",),
     "SoraEmptyVideo": ("LATENT",),
     "SoraSampler": ("LATENT",),
     "SoraVAEEncode": ("LATENT",),

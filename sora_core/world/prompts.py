@@ -1,0 +1,220 @@
+"""Canonical captions of free prompts, and of clips: the words that the model knows best.
+
+Of a prompt, what it says is kept, and what it leaves out is drawn from a seed; the tables of synonyms are those of the
+captions, read backwards. Of a clip, its pixels are read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from torch import Tensor
+
+from .captions import (
+    BACKDROPS,
+    BACKGROUND_WORDS,
+    COLOUR_WORDS,
+    DIRECTION_WORDS,
+    PLACES,
+    SHAPE_WORDS,
+    SIZE_WORDS,
+    SPEED_WORDS,
+    STYLE_ADJECTIVES,
+    STYLE_PHRASES,
+    TRAVEL_VERBS,
+    VERBS,
+    canonical,
+)
+from .scene import (
+    BACKGROUNDS,
+    COLOURS,
+    DIRECTIONS,
+    MOTIONS,
+    SHAPES,
+    SIZES,
+    SPEEDS,
+    SPINNABLE,
+    TRAVEL,
+    WITH_SPEED,
+    Scene,
+    Thing,
+    is_visible,
+)  # fmt: skip
+from .score import analyse, follow
+
+MOST_THINGS = 2  # of a scene
+FRAMES = 17  # of the clips for which the words of speed are meant
+TRAVELS = "travels"  # some way, that is not said
+_NEAREST = {"blue": "sky", "green": "mint", "yellow": "sand", "brown": "sand", "black": "night", "dark": "night"}
+_BARE = {  # what people also say of a place
+    "sky": ("in the sky", "in the air"),
+    "sand": ("on sand", "on the sand", "on a beach", "on the beach", "in the desert"),
+    "night": ("at night", "in the night", "in the dark"),
+    "meadow": ("meadow", "on the grass", "lawn"),
+    "sea": ("sea", "ocean", "waves", "lake", "water"),
+}
+
+
+def expand(text: str, seed: int = 0) -> str:
+    """The canonical caption of a scene of which a text says something. Words outside the world are left out.
+
+    Raises ValueError where the text says nothing of this world, or speaks of more than two things."""
+    wishes, place, style, wall = _read(text)
+    if not any(wishes) and place is None and style is None and not wall:
+        raise ValueError(
+            f"prompt {text!r}: nothing in it is of sora-mini's world; name a shape ({', '.join(SHAPES)}), a colour, "
+            "a motion or a place"
+        )
+    if len(wishes) > MOST_THINGS:
+        raise ValueError(f"prompt {text!r}: it speaks of {len(wishes)} things; sora-mini shows at most {MOST_THINGS}")
+    rng = np.random.default_rng(seed)
+    colours = [said.get("colour") for said in wishes]
+    place = place or _pick(rng, [b for b in BACKGROUNDS if all(c is None or is_visible(c, b) for c in colours)])
+    things = tuple(_thing(said, place, wall, rng) for said in wishes)
+    return canonical(Scene(things, place, style or "plain", wall))
+
+
+def describe(frames: Tensor) -> str:
+    """The canonical caption of a clip (T, H, W, 3), or an image, that shows one plain thing on a plain background; how
+    fast a thing turns is not read. Raises ValueError where nothing is found that moves as this world's things do."""
+    found = analyse(frames)
+    motion = "stays still" if len(frames) == 1 else found.motion
+    if found.shape is None or found.colour is None or motion is None:
+        raise ValueError("images: no single plain thing is found in them; only clips of sora-mini's world can be read")
+    radius = analyse(frames[len(frames) // 2 :][:1]).radius or found.radius  # sizes that change are meant half-way
+    size = min(SIZES, key=lambda name: abs(math.log(radius / SIZES[name])))
+    speed = "normal"
+    if motion in DIRECTIONS:
+        track = follow(frames)
+        way = float((track[-1] - track[0]).nan_to_num().norm()) / TRAVEL * (FRAMES - 1) / (len(frames) - 1)
+        speed = min(SPEEDS, key=lambda name: abs(math.log(max(way, 1e-3) / SPEEDS[name])))
+    return canonical(Scene((Thing(found.shape, found.colour, motion, size, speed),), found.background))
+
+
+def _thing(said: dict[str, str], place: str, wall: bool, rng: np.random.Generator) -> Thing:
+    """With every attribute: as said, or drawn such that the rest still fits."""
+    colour = said.get("colour") or _pick(rng, [c for c in COLOURS if is_visible(c, place)])
+    motion, shape = said.get("motion"), said.get("shape")
+    if motion in (None, TRAVELS):
+        some = ("moves left", "moves right") if wall else tuple(DIRECTIONS) if motion else MOTIONS
+        motion = _pick(rng, [m for m in some if m != "spins" or shape is None or shape in SPINNABLE])
+        if "speed" in said and motion not in WITH_SPEED:
+            motion = _pick(rng, list(DIRECTIONS))
+    shape = shape or _pick(rng, list(SPINNABLE if motion == "spins" else SHAPES))
+    thing = Thing(shape, colour, motion, said.get("size", "medium"))
+    return replace(thing, speed=said.get("speed", "normal")) if motion in WITH_SPEED else thing
+
+
+def _pick(rng: np.random.Generator, options: list[str]) -> str:
+    return options[rng.integers(len(options))]
+
+
+def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, bool]:
+    """What is said of every thing, by attribute; background, style, and whether there is a wall."""
+    rest = " ".join(re.sub(r"[^\w\s-]", " . ", text.lower().replace("'", "")).split())
+    place, rest = _taken(rest, _places())
+    rest = re.sub(rf"\b\w+ ({'|'.join(BACKDROPS)})\b", " . ", rest)  # of a colour that no background has
+    style, rest = _taken(rest, _styles())
+    wall, rest = _taken(rest, ((re.compile(r"\bwall\b"), "wall"),))
+    rest = _adverbs().sub(r"\1 \3 \2", rest)
+    wishes: list[dict[str, str]] = []
+    waiting: dict[str, str] = {}  # said before the thing it belongs to
+    for match in _words().finditer(rest):
+        attribute, value = _meaning()[match[0]]
+        if attribute == "shape":
+            wishes.append(waiting | {"shape": value})
+            waiting = {}
+        elif attribute in ("colour", "size") or not wishes:
+            waiting[attribute] = value
+        else:
+            wishes[-1].setdefault(attribute, value)
+    for attribute, value in waiting.items():  # said behind the last thing, or of something without a shape
+        if not wishes:
+            wishes.append({})
+        wishes[-1].setdefault(attribute, value)
+    return wishes or [{}], place, style, wall is not None
+
+
+def _taken(text: str, patterns: tuple[tuple[re.Pattern, str], ...]) -> tuple[str | None, str]:
+    """The value of the first pattern that is found, and the text without any of them."""
+    value = None
+    for pattern, meaning in patterns:
+        if pattern.search(text):
+            value = value or meaning
+            text = pattern.sub(" . ", text)
+    return value, text
+
+
+def _longest_first(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return sorted(pairs, key=lambda pair: -len(pair[0]))
+
+
+@cache
+def _places() -> tuple[tuple[re.Pattern, str], ...]:
+    backdrop = "|".join(BACKDROPS)
+    words = _longest_first([(word, name) for name, words in BACKGROUND_WORDS.items() for word in words])
+    found = [(re.compile(rf"\b{word} ({backdrop})\b|\b({backdrop}) is {word}\b"), name) for word, name in words]
+    found += [(re.compile(rf"\b{word} ({backdrop})\b"), name) for word, name in _NEAREST.items()]
+    phrases = [(phrase, name) for name, phrases in (*PLACES.items(), *_BARE.items()) for phrase in phrases]
+    return (*found, *((re.compile(rf"\b{phrase}\b"), name) for phrase, name in _longest_first(phrases)))
+
+
+@cache
+def _styles() -> tuple[tuple[re.Pattern, str], ...]:
+    phrases = [(p, name) for table in (STYLE_PHRASES, STYLE_ADJECTIVES) for name, ps in table.items() for p in ps]
+    return tuple((re.compile(rf"\b{phrase}\b"), name) for phrase, name in _longest_first(phrases))
+
+
+@cache
+def _meaning() -> dict[str, tuple[str, str]]:
+    """Attribute and value of every phrase that tells something of a thing."""
+    tables = {"colour": COLOUR_WORDS, "shape": SHAPE_WORDS, "size": SIZE_WORDS, "speed": SPEED_WORDS}
+    found = {
+        word: (attribute, value)
+        for attribute, table in tables.items()
+        for value, words in table.items()
+        for word in words
+        if word
+    }
+    shapes = {word: value for word, (attribute, value) in found.items() if attribute == "shape"}
+    found |= {word + ("es" if word[-1] in "sx" else "s"): ("shape", value) for word, value in shapes.items()}
+    for motion, verbs in VERBS.items():
+        found |= {form: ("motion", motion) for verb in verbs for form in _forms(verb)}
+    for verb in TRAVEL_VERBS:
+        for form in _forms(verb):
+            found.setdefault(form, ("motion", TRAVELS))
+            for motion, directions in DIRECTION_WORDS.items():
+                found |= {f"{form} {way}": ("motion", motion) for way in directions}
+    return found
+
+
+@cache
+def _adverbs() -> re.Pattern:
+    """A speed between a verb and its way: `moves slowly to the left`."""
+    verbs = [form for verb in TRAVEL_VERBS for form in _forms(verb)]
+    speeds, ways = (
+        [word for words in table.values() for word in words if word] for table in (SPEED_WORDS, DIRECTION_WORDS)
+    )
+    return re.compile(rf"\b({_any_of(verbs)}) ({_any_of(speeds)}) ({_any_of(ways)})\b")
+
+
+def _any_of(phrases: Iterable[str]) -> str:
+    return "|".join(map(re.escape, sorted(phrases, key=len, reverse=True)))
+
+
+def _forms(verb: tuple[str, str]) -> tuple[str, ...]:
+    """Of a verb that is given as finite form and participle: also the plain one."""
+    finite, participle = verb
+    first, _, rest = finite.partition(" ")
+    plain = {"goes": "go", "does": "do"}.get(first, first.removesuffix("s"))
+    return finite, participle, f"{plain} {rest}".strip()
+
+
+@cache
+def _words() -> re.Pattern:
+    return re.compile(rf"\b({_any_of(_meaning())})\b")
