@@ -50,6 +50,7 @@ def test_what_is_said_stays_and_the_rest_is_drawn() -> None:
         ("something golden", "yellow "),
         ("a circle on a blue background", "on a sky background"),
         ("a green ring over the waves and a huge white cross", "and a large white cross"),
+        ("a cross on light gray", "on a gray background"),
         ("spin", " spins "),
     ],
 )

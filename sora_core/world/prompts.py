@@ -55,7 +55,7 @@ _BARE = {  # what people also say of a place
     "sky": ("in the sky", "in the air"),
     "sand": ("on sand", "on the sand", "on a beach", "on the beach", "in the desert"),
     "night": ("at night", "in the night", "in the dark"),
-    "meadow": ("meadow", "on the grass", "lawn"),
+    "meadow": ("meadow", "grass", "lawn"),
     "sea": ("sea", "ocean", "waves", "lake", "water"),
 }
 
@@ -160,6 +160,9 @@ def _places() -> tuple[tuple[re.Pattern, str], ...]:
     words = _longest_first([(word, name) for name, words in BACKGROUND_WORDS.items() for word in words])
     found = [(re.compile(rf"\b{word} ({backdrop})\b|\b({backdrop}) is {word}\b"), name) for word, name in words]
     found += [(re.compile(rf"\b{word} ({backdrop})\b"), name) for word, name in _NEAREST.items()]
+    found += [
+        (re.compile(rf"\b(on|against|over|in front of) (an? |the )?(light )?{word}\b"), name) for word, name in words
+    ]
     phrases = [(phrase, name) for name, phrases in (*PLACES.items(), *_BARE.items()) for phrase in phrases]
     return (*found, *((re.compile(rf"\b{phrase}\b"), name) for phrase, name in _longest_first(phrases)))
 
