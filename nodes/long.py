@@ -111,7 +111,10 @@ class SoraLongVideo(io.ComfyNode):
                 io.Int.Input(
                     "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Draws the noise."
                 ),
-                io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=1000, tooltip="Steps of the solver."),
+                io.Int.Input(
+                    "steps", default=DEFAULTS.steps, min=1, max=1000,
+                    tooltip="Steps of the solver: 10 do for sora-mini, Wan takes 20 to 50.",
+                ),
                 io.Float.Input("cfg", default=DEFAULTS.cfg, min=0.0, max=100.0, step=0.1, tooltip="Guidance; 1: none."),
                 io.Combo.Input("solver", options=list(SAMPLERS), default=DEFAULTS.solver, tooltip="See Sora Sampler."),
                 io.Int.Input("resample", default=0, min=0, max=20, optional=True, tooltip="See Sora Sampler."),

@@ -30,7 +30,10 @@ class SoraSampler(io.ComfyNode):
                     "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True,
                     tooltip="Draws the noise. Same seed, same machine, same clip.",
                 ),
-                io.Int.Input("steps", default=DEFAULTS.steps, min=1, max=1000, tooltip="Steps of the solver."),
+                io.Int.Input(
+                    "steps", default=DEFAULTS.steps, min=1, max=1000,
+                    tooltip="Steps of the solver: 10 do for sora-mini, Wan takes 20 to 50.",
+                ),
                 io.Float.Input(
                     "cfg", default=DEFAULTS.cfg, min=0.0, max=100.0, step=0.1,
                     tooltip="How strongly the positive text is followed; 1 is no guidance and takes half the time.",

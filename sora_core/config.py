@@ -169,7 +169,7 @@ class SamplingDefaults(_Config):
     height: int = 192
     frames: int = 17
     fps: int = 12
-    steps: int = 20
+    steps: int = 10
     cfg: float = 4.0
     cfg_before: float = 1.0  # where it is less: in the latent frame right before a given one
     cfg_interval: tuple[float, float] = (0.0, 1.0)  # levels that are guided

@@ -62,7 +62,7 @@ def _long(
 ) -> Node:  # fmt: skip
     return w.add(
         "SoraLongVideo", model=model["MODEL"], clip=model["CLIP"], vae=vae, **given, prompts=prompts, negative="",
-        frames=frames, fps=fps, width=SIDE, height=SIDE, window=17, overlap=2, correct=0.2, seed=0, steps=20, cfg=4.0,
+        frames=frames, fps=fps, width=SIDE, height=SIDE, window=17, overlap=2, correct=0.2, seed=0, steps=10, cfg=4.0,
         solver="dpmpp_2m", resample=0,
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ def texts(w: Workflow, model: Node, prompt: str | tuple[Node, int]) -> tuple[Nod
     return positive, w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
 
 
-def sample(w: Workflow, model: Node, positive: Node, negative: Node, latent: tuple[Node, int], steps: int = 20) -> Node:
+def sample(w: Workflow, model: Node, positive: Node, negative: Node, latent: tuple[Node, int], steps: int = 10) -> Node:
     return w.add(
         "SoraSampler", model=model["MODEL"], positive=positive["CONDITIONING"], negative=negative["CONDITIONING"],
         latent=latent, seed=0, steps=steps, cfg=4.0, solver="dpmpp_2m", stop_after=0, resample=0,

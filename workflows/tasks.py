@@ -199,8 +199,8 @@ def draft_refine() -> Workflow:
     )
     model, vae = loader(w)
     positive, negative = texts(w, model, PROMPT)
-    empty = w.add("SoraEmptyVideo", "A small canvas", width=64, height=64, frames=17, batch_size=1)
-    draft = sample(w, model, positive, negative, empty["LATENT"], steps=8)
+    empty = w.add("SoraEmptyVideo", "A small canvas", width=128, height=128, frames=17, batch_size=1)
+    draft = sample(w, model, positive, negative, empty["LATENT"], steps=6)
     small = w.add("SoraVAEDecode", "The draft", vae=vae, latent=draft["LATENT"])
     look = w.add("CreateVideo", images=small["IMAGE"], fps=FPS)
     save = w.add("SaveVideo", "The draft", video=look["VIDEO"], filename_prefix="sora/draft", format="auto",
