@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from sora_core.world import (
     COLOURS,
@@ -15,6 +16,7 @@ from sora_core.world import (
     render,
     rich,
     sample_scene,
+    scene_of,
     short,
 )
 
@@ -51,6 +53,16 @@ def test_what_is_said_stays_and_the_rest_is_drawn() -> None:
         ("a circle on a blue background", "on a sky background"),
         ("a green ring over the waves and a huge white cross", "and a large white cross"),
         ("a cross on light gray", "on a gray background"),
+        ("a circle moving left to right", " circle moves right "),
+        ("a square falls from the top to the bottom", " square moves down "),
+        ("a red star and a bouncing blue ball", " and a blue circle bounces "),
+        ("a spinning star and a jumping ball", " star spins and "),
+        ("a red circle doesn't move", "a red circle stays still "),
+        ("a ball crosses the screen to the left", " circle moves "),
+        ("a red ball moves in a loop", "a red circle circles around "),
+        ("a red circle plus a blue square", " and a blue square "),
+        ("a circle in the blue sky", " on a sky background"),
+        ("a square on white sand", " on a sand background"),
         ("spin", " spins "),
     ],
 )
@@ -91,7 +103,13 @@ def test_a_clip_is_described_by_its_caption() -> None:
     assert f"{thing.colour} {thing.shape} stays still" in describe(render(still, 1, 96, 96))
 
 
-def test_an_empty_clip_cannot_be_described() -> None:
-    scene = sample_scene(np.random.default_rng(0), split="plain")
-    with pytest.raises(ValueError, match="no single plain thing"):
-        describe(render(scene, 5, 64, 64) * 0 + 0.5)
+def test_what_is_no_plain_clip_is_not_described() -> None:
+    clips = [torch.full((5, 64, 64, 3), 0.5), torch.rand(5, 64, 64, 3), torch.zeros(0, 64, 64, 3)]
+    for number in range(30):
+        rng = np.random.default_rng(number)
+        clips += [
+            render(scene_of("star", "red", "moves left", place, rng=rng), 17, 96, 96) for place in ("meadow", "sea")
+        ]
+    for clip in clips:
+        with pytest.raises(ValueError, match="no single plain thing"):
+            describe(clip)

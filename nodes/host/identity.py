@@ -24,6 +24,7 @@ from .text import present
 DEPTH = 24  # of what is looked into
 NAMED = (type, types.ModuleType, types.BuiltinFunctionType, types.MethodWrapperType)  # whose name says all
 PUT_ON = ("model_options", "object_patches", "wrappers", "injections", "hook_patches", "forced_hooks")  # on a patcher
+INNER = set(vars(nn.Module()))  # what every network has
 CHOSEN = ("layer_idx", "tokenizer_options", "apply_hooks_to_conds", "use_clip_schedule")  # of a CLIP
 
 
@@ -51,17 +52,23 @@ def _weights(patcher: comfy.model_patcher.ModelPatcher) -> Iterator[tuple[str, T
     for name, weight in patcher.model.named_parameters():
         yield name, patcher.backup[name].weight if name in patcher.backup else weight
     for name, patches in patcher.patches.items():
-        for strength, patch, strength_of_model, *_ in patches:
-            for tensor in _tensors(patch):
-                yield f"{name} {strength} {strength_of_model}", tensor
+        for strength, patch, strength_of_model, offset, *_ in patches:
+            parts = list(_parts(patch))
+            plain = [str(part) for part in parts if not isinstance(part, Tensor)]
+            for tensor in (part for part in parts if isinstance(part, Tensor)):
+                yield f"{name} {strength} {strength_of_model} {offset} {plain}", tensor
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    """All tensors in what a LoRA loader has put on a MODEL, in its order."""
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value if isinstance(value, (list, tuple)) else getattr(value, "weights", ())
-    return [tensor for part in parts for tensor in _tensors(part)]
+def _parts(value: Any) -> Iterator[Any]:
+    """Tensors, numbers and texts of what a LoRA loader has put on a MODEL, in its order: kind, alpha and weights."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _parts(part)
+    elif hasattr(value, "weights"):
+        yield type(value).__qualname__
+        yield from _parts(value.weights)
+    elif value is None or isinstance(value, (Tensor, bool, int, float, str)):
+        yield value
 
 
 class _Described:
@@ -82,11 +89,13 @@ class _Described:
         if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
             return [str(value.dtype), value.shape, sha256(value.tobytes()).hexdigest()]
         if isinstance(value, Tensor):
-            return fingerprint([(str(tuple(value.shape)), value)])
+            whole = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+            return [str(value.dtype), tuple(value.shape), sha256(whole.numpy().tobytes()).hexdigest()]
         if isinstance(value, (torch.dtype, torch.device, complex, types.EllipsisType)):
             return str(value)
         if isinstance(value, NAMED):
-            return _name(value)
+            of = getattr(value, "__self__", None)  # of a method that is built in
+            return [_name(value), None if isinstance(of, types.ModuleType) else self(of, depth - 1)]
         if id(value) in self.known:
             return type(value).__qualname__
         if id(value) in self.seen:
@@ -103,8 +112,11 @@ class _Described:
             return sorted(map(repr, (self(part, depth) for part in value)))
         if isinstance(value, nn.Module):
             tensors = [*value.named_parameters(), *value.named_buffers()]
-            plain = {key: part for key, part in vars(value).items() if isinstance(part, (bool, int, float, str))}
-            return [_name(type(value)), fingerprint(tensors), self(plain, depth)]
+            fields = [
+                [name, _name(type(module)), self({k: v for k, v in vars(module).items() if k not in INNER}, depth)]
+                for name, module in value.named_modules()
+            ]
+            return [fingerprint(tensors), fields]
         if isinstance(value, comfy.model_patcher.ModelPatcher):
             put_on = [self(getattr(value, part, None), depth) for part in PUT_ON]
             return [type(value).__qualname__, fingerprint(_weights(value)), put_on]
@@ -130,7 +142,8 @@ def _held(value: Any) -> list[Any] | None:
             with suppress(ValueError):  # a name that has no value yet
                 held.append(cell.cell_contents)
         return held
-    slots = [slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ()) if slot[:2] != "__"]
+    given = [getattr(kind, "__slots__", ()) for kind in type(value).__mro__]
+    slots = [slot for some in given for slot in ([some] if isinstance(some, str) else some) if slot[:2] != "__"]
     if not hasattr(value, "__dict__") and not slots:
         return None
     return [getattr(value, "__dict__", None), [getattr(value, slot, None) for slot in slots]]

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .captions import (
@@ -45,11 +46,35 @@ from .scene import (
     Thing,
     is_visible,
 )  # fmt: skip
-from .score import analyse, follow
+from .score import Analysis, analyse, follow
 
+GROUNDS = ("sky", "sea", "ocean", "water", "waves", "lake", "grass", "meadow", "lawn", "sand", "beach")
 MOST_THINGS = 2  # of a scene
+OFF = 0.15  # RGB distance at which a pixel is of another colour
 FRAMES = 17  # of the clips for which the words of speed are meant
 TRAVELS = "travels"  # some way, that is not said
+_MORE = {  # what people also say of a thing, and training captions do not
+    ("colour", "yellow"): ("gold",),
+    ("speed", "slowly"): ("slow",),
+    ("motion", "moves right"): ("left to right", "from the left to the right", "from left to right"),
+    ("motion", "moves left"): ("right to left", "from the right to the left", "from right to left"),
+    ("motion", "moves up"): ("bottom to top", "from the bottom to the top", "from bottom to top"),
+    ("motion", "moves down"): ("top to bottom", "from the top to the bottom", "falls", "falling", "fall"),
+    ("motion", "circles around"): ("in circles", "in a circle", "in a loop", "in loops"),
+    ("motion", "stays still"): ("not move", "not moving", "never moves", "still", "motionless", "frozen"),
+    ("motion", "bounces"): ("jumps", "jumping", "jump"),
+    ("motion", "travels"): (
+        "flies",
+        "flying",
+        "fly",
+        "rolls",
+        "rolling",
+        "roll",
+        "travelling",
+        "crosses the",
+        "crossing",
+    ),
+}
 _NEAREST = {"blue": "sky", "green": "mint", "yellow": "sand", "brown": "sand", "black": "night", "dark": "night"}
 _BARE = {  # what people also say of a place
     "sky": ("in the sky", "in the air"),
@@ -64,11 +89,13 @@ def expand(text: str, seed: int = 0) -> str:
     """The canonical caption of a scene of which a text says something. Words outside the world are left out.
 
     Raises ValueError where the text says nothing of this world, or speaks of more than two things."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed {seed}: seeds run from 0 to 2**63 - 1")
     wishes, place, style, wall = _read(text)
     if not any(wishes) and place is None and style is None and not wall:
         raise ValueError(
             f"prompt {text!r}: nothing in it is of sora-mini's world; name a shape ({', '.join(SHAPES)}), a colour, "
-            "a motion or a place"
+            "a motion or a place, as in `on a night background`"
         )
     if len(wishes) > MOST_THINGS:
         raise ValueError(f"prompt {text!r}: it speaks of {len(wishes)} things; sora-mini shows at most {MOST_THINGS}")
@@ -82,9 +109,9 @@ def expand(text: str, seed: int = 0) -> str:
 def describe(frames: Tensor) -> str:
     """The canonical caption of a clip (T, H, W, 3), or an image, that shows one plain thing on a plain background; how
     fast a thing turns is not read. Raises ValueError where nothing is found that moves as this world's things do."""
-    found = analyse(frames)
+    found = analyse(frames) if len(frames) else Analysis("")
     motion = "stays still" if len(frames) == 1 else found.motion
-    if found.shape is None or found.colour is None or motion is None:
+    if found.shape is None or found.colour is None or motion is None or not _is_all(frames, found):
         raise ValueError("images: no single plain thing is found in them; only clips of sora-mini's world can be read")
     radius = analyse(frames[len(frames) // 2 :][:1]).radius or found.radius  # sizes that change are meant half-way
     size = min(SIZES, key=lambda name: abs(math.log(radius / SIZES[name])))
@@ -94,6 +121,16 @@ def describe(frames: Tensor) -> str:
         way = float((track[-1] - track[0]).nan_to_num().norm()) / TRAVEL * (FRAMES - 1) / (len(frames) - 1)
         speed = min(SPEEDS, key=lambda name: abs(math.log(max(way, 1e-3) / SPEEDS[name])))
     return canonical(Scene((Thing(found.shape, found.colour, motion, size, speed),), found.background))
+
+
+def _is_all(frames: Tensor, found: Analysis) -> bool:
+    """Whether what was found explains a clip: hardly a pixel is neither of the thing nor of the background nor between,
+    and the thing has its shape. True clips have 0 and 0.97, those that sora-mini made 0.01 and 0.9."""
+    background, colour = torch.tensor(BACKGROUNDS[found.background]), torch.tensor(COLOURS[found.colour or ""])
+    way, shown = colour - background, frames[::4].float() - background
+    share = (shown @ way / (way @ way)).clamp(0, 1)
+    off = (shown - share[..., None] * way).norm(dim=-1) > OFF
+    return float(off.float().mean()) < 0.03 and found.overlap > 0.7
 
 
 def _thing(said: dict[str, str], place: str, wall: bool, rng: np.random.Generator) -> Thing:
@@ -116,7 +153,10 @@ def _pick(rng: np.random.Generator, options: list[str]) -> str:
 
 def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, bool]:
     """What is said of every thing, by attribute; background, style, and whether there is a wall."""
-    rest = " ".join(re.sub(r"[^\w\s-]", " . ", text.lower().replace("'", "")).split())
+    rest = re.sub(r"n['\u2019]t\b", " not", text.lower())
+    rest = " ".join(re.sub(r"[^\w\s-]", " . ", rest.replace("'", "")).split())
+    rest = re.sub(rf"\b({'|'.join(COLOURS)}) ({'|'.join(GROUNDS)})\b", r"\2", rest)  # the sea is blue anyway
+    rest = re.sub(r"\bplus (an?|the)\b", r"and \1", rest)
     place, rest = _taken(rest, _places())
     rest = re.sub(rf"\b\w+ ({'|'.join(BACKDROPS)})\b", " . ", rest)  # of a colour that no background has
     style, rest = _taken(rest, _styles())
@@ -124,15 +164,19 @@ def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, bool
     rest = _adverbs().sub(r"\1 \3 \2", rest)
     wishes: list[dict[str, str]] = []
     waiting: dict[str, str] = {}  # said before the thing it belongs to
+    next_one = True  # whether a motion that is said now belongs to the thing that is named next
     for match in _words().finditer(rest):
-        attribute, value = _meaning()[match[0]]
-        if attribute == "shape":
+        attribute, value = _meaning().get(match[0], ("", ""))
+        if not attribute:
+            next_one = True
+        elif attribute == "shape":
             wishes.append(waiting | {"shape": value})
-            waiting = {}
-        elif attribute in ("colour", "size") or not wishes:
-            waiting[attribute] = value
-        else:
-            wishes[-1].setdefault(attribute, value)
+            waiting, next_one = {}, False
+        elif attribute in ("colour", "size") or next_one:
+            if waiting.get(attribute, TRAVELS) == TRAVELS:
+                waiting[attribute] = value
+        elif wishes[-1].get(attribute, TRAVELS) == TRAVELS:
+            wishes[-1][attribute] = value
     for attribute, value in waiting.items():  # said behind the last thing, or of something without a shape
         if not wishes:
             wishes.append({})
@@ -186,13 +230,17 @@ def _meaning() -> dict[str, tuple[str, str]]:
     }
     shapes = {word: value for word, (attribute, value) in found.items() if attribute == "shape"}
     found |= {word + ("es" if word[-1] in "sx" else "s"): ("shape", value) for word, value in shapes.items()}
+    del found["crosses"]  # rather a verb
     for motion, verbs in VERBS.items():
         found |= {form: ("motion", motion) for verb in verbs for form in _forms(verb)}
     for verb in TRAVEL_VERBS:
         for form in _forms(verb):
             found.setdefault(form, ("motion", TRAVELS))
             for motion, directions in DIRECTION_WORDS.items():
-                found |= {f"{form} {way}": ("motion", motion) for way in directions}
+                ways = (*directions, *_MORE.get(("motion", motion), ()))
+                found |= {f"{form} {way}": ("motion", motion) for way in ways}
+    for meaning, words in _MORE.items():
+        found |= dict.fromkeys(words, meaning)
     return found
 
 
@@ -220,4 +268,4 @@ def _forms(verb: tuple[str, str]) -> tuple[str, ...]:
 
 @cache
 def _words() -> re.Pattern:
-    return re.compile(rf"\b({_any_of(_meaning())})\b")
+    return re.compile(rf"\b({_any_of(_meaning())}|and (?:an?|the|one|another)(?= ))\b")

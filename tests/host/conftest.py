@@ -220,7 +220,7 @@ def api() -> Any:
         for node in () if shipped else prompt.values():
             for side in {"width", "height"} & node["inputs"].keys():
                 if isinstance(value := node["inputs"][side], int) and value <= SHIPPED:
-                    node["inputs"][side] = max(64, value * SIDE // SHIPPED)
+                    node["inputs"][side] = max(64, value * SIDE // SHIPPED // 16 * 16)
         return prompt
 
     return copy

@@ -25,6 +25,7 @@ import utils.install_util  # noqa: F401 - before another `utils` comes in its wa
 
 comfy.cli_args.args.cpu = True
 import comfy.hooks
+import comfy.weight_adapter.lora
 from comfy_extras.nodes_easycache import EasyCacheNode
 from comfy_extras.nodes_model_advanced import ModelComputeDtype, ModelSamplingSD3, RescaleCFG
 
@@ -99,6 +100,19 @@ def models() -> Iterator[tuple[str, Any]]:
         yield f"joined {value}", host.join_experts(model, host.to_host(load_checkpoint())[0], value)
     for dtype in ("fp16", "fp32"):
         yield f"computed in {dtype}", ModelComputeDtype().patch(model, dtype)[0]
+    for alpha in (1.0, 4.0):
+        rows, columns = model.model.get_parameter(KEY).shape
+        up, down = torch.ones(rows, 2), torch.ones(2, columns)
+        adapter = comfy.weight_adapter.lora.LoRAAdapter(set(), (up, down, alpha, None, None, None))
+        yield f"alpha {alpha}", patched(lambda m, adapter=adapter: m.add_patches({KEY: adapter}, 1.0))
+    zeros = torch.zeros_like(model.model.get_parameter(KEY))
+    for kind in ("set", "diff"):
+        yield kind, patched(lambda m, kind=kind: m.add_patches({KEY: (kind, (zeros,))}, 1.0))
+    for place in (3, 5):
+        yield f"mask {place}", option(torch.nn.functional.one_hot(torch.tensor(place), 1000).float())
+        yield f"looked up {place}", option({0: place}.get)
+    for inner in (torch.nn.ReLU, torch.nn.Tanh):
+        yield f"{inner.__name__} within", replacing_block(torch.nn.Sequential(net(0), inner()))
     for seed in (0, 1):
         yield f"block {seed}", replacing_block(net(seed))
     yield "wrapper", wrapped(lambda apply, call: apply(call["input"], call["timestep"], **call["c"]))
