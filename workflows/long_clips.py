@@ -29,7 +29,7 @@ def long_edit() -> Workflow:
     )
     source = material(w, "red", "circle", "circles around", "sky", frames=33)
     model, vae = loader(w)
-    task = w.add("SoraSDEdit", vae=vae, images=source["IMAGE"], strength=0.85, first_frame=1, last_frame=-1, curve="")
+    task = w.add("SoraSDEdit", vae=vae, images=source["IMAGE"], strength=0.95, first_frame=1, last_frame=-1, curve="")
     prompt = "a blue circle circles around on a sky background"
     clip = _long(w, model, vae, prompt, 33, latent=task["LATENT"])
     return _long_output(w, clip, ("Material", source), ("Model, task", model, task))
@@ -48,7 +48,7 @@ def your_video() -> Workflow:
     file = w.add("LoadVideo", file="clip.mp4")
     parts = w.add("GetVideoComponents", video=file["VIDEO"])
     model, vae = loader(w)
-    task = w.add("SoraSDEdit", vae=vae, images=parts["images"], strength=0.85, first_frame=0, last_frame=-1, curve="")
+    task = w.add("SoraSDEdit", vae=vae, images=parts["images"], strength=0.95, first_frame=0, last_frame=-1, curve="")
     prompt = "a blue circle moves left on a sky background"
     clip = _long(w, model, vae, prompt, 33, latent=task["LATENT"], fps=parts["fps"])
     return _long_output(

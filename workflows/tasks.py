@@ -123,7 +123,7 @@ def sdedit() -> Workflow:
     )
     clip = material(w, "red", "circle", "moves left", "sky")
     model, vae = loader(w)
-    task = w.add("SoraSDEdit", vae=vae, images=clip["IMAGE"], strength=0.85, first_frame=0, last_frame=-1, curve="")
+    task = w.add("SoraSDEdit", vae=vae, images=clip["IMAGE"], strength=0.95, first_frame=0, last_frame=-1, curve="")
     finish(w, model, task, "a blue circle moves left on a sky background", "sdedit", clip)
     return w
 
