@@ -30,7 +30,8 @@ CHOSEN = ("layer_idx", "tokenizer_options", "apply_hooks_to_conds", "use_clip_sc
 
 def identity(model: comfy.model_patcher.ModelPatcher, clip: comfy.sd.CLIP | None, vae: comfy.sd.VAE) -> dict[str, Any]:
     """Of the networks with their LoRAs and patches, as JSON, also in another session. What cannot be told apart by its
-    values is another every time: better made again than taken for something else."""
+    values is another every time: better made again than taken for something else. Globals that a function reads are
+    not looked at."""
     clip = present(clip)
     further = [other for others in model.additional_models.values() for other in others]
     patchers = {"model": model, "clip": clip.patcher, "vae": vae.patcher}

@@ -56,24 +56,14 @@ TRAVELS = "travels"  # some way, that is not said
 _MORE = {  # what people also say of a thing, and training captions do not
     ("colour", "yellow"): ("gold",),
     ("speed", "slowly"): ("slow",),
-    ("motion", "moves right"): ("left to right", "from the left to the right", "from left to right"),
-    ("motion", "moves left"): ("right to left", "from the right to the left", "from right to left"),
-    ("motion", "moves up"): ("bottom to top", "from the bottom to the top", "from bottom to top"),
+    ("motion", "moves right"): ("left to right", "from the left to the right"),
+    ("motion", "moves left"): ("right to left", "from the right to the left"),
+    ("motion", "moves up"): ("bottom to top", "from the bottom to the top"),
     ("motion", "moves down"): ("top to bottom", "from the top to the bottom", "falls", "falling", "fall"),
     ("motion", "circles around"): ("in circles", "in a circle", "in a loop", "in loops"),
     ("motion", "stays still"): ("not move", "not moving", "never moves", "still", "motionless", "frozen"),
     ("motion", "bounces"): ("jumps", "jumping", "jump"),
-    ("motion", "travels"): (
-        "flies",
-        "flying",
-        "fly",
-        "rolls",
-        "rolling",
-        "roll",
-        "travelling",
-        "crosses the",
-        "crossing",
-    ),
+    ("motion", TRAVELS): ("flies", "flying", "fly", "rolls", "rolling", "roll", "travelling", "crosses the"),
 }
 _NEAREST = {"blue": "sky", "green": "mint", "yellow": "sand", "brown": "sand", "black": "night", "dark": "night"}
 _BARE = {  # what people also say of a place
