@@ -129,8 +129,9 @@ def training_levels(count: int, generator: torch.Generator, shift: float = 1.0, 
     return torch.where(torch.rand(count, generator=generator) < uniform, flat, normal)
 
 
-def flow_loss(prediction: Tensor, x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """Mean squared error of the velocity over the places that are not clean. level: broadcastable, 0 where clean."""
+def flow_loss(prediction: Tensor, x0: Tensor, noise: Tensor, level: Tensor, weight: float | Tensor = 1.0) -> Tensor:
+    """Mean squared error of the velocity over the places that are not clean. level: broadcastable, 0 where clean.
+    weight: how much a place counts, likewise."""
     error = (prediction - velocity(x0, noise)).square()
-    made = (level > 0).to(error).expand_as(error)
-    return (error * made).sum() / made.sum().clamp(min=1)
+    counted = ((level > 0) * weight).to(error).expand_as(error)
+    return (error * counted).sum() / counted.sum().clamp(min=1)

@@ -23,14 +23,16 @@ from sora_core.train.__main__ import main, save_vae, take_tokenizer
 from sora_core.train.dit import (
     DiTTraining,
     Trainee,
+    deepened,
     draw_gap,
     draw_strengths,
     draw_turn,
+    focused,
     train_dit,
     validation_loss,
     with_another,
 )
-from sora_core.train.latents import Bucket, fill_bucket, read_bucket
+from sora_core.train.latents import Bucket, fill_bucket, near_things, read_bucket
 from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.novelty import nearest
 from sora_core.train.run import Run, Training, clip_gradients, fit, learning_rate
@@ -135,6 +137,44 @@ def _stop_at(call: int, last: int, *args: Any) -> Scene:
     if call == last:
         raise KeyboardInterrupt
     return sample_scene(*args)
+
+
+@pytest.mark.parametrize("split", ["plain", "pairs", "turning", "train"])
+@pytest.mark.parametrize(("frames", "height", "width"), [(17, 128, 128), (1, 192, 192), (9, 128, 256)])
+def test_things_stand_where_the_loss_is_told_they_do(split: str, frames: int, height: int, width: int) -> None:
+    """All that a frame shows beside its background lies near things, in the latent that covers the frame."""
+    rng = np.random.default_rng(3)
+    scenes = [scene for scene in (sample_scene(rng, width / height, split) for _ in range(20)) if scene.style != "neon"]
+    latents, shares = (frames - 1) // 4 + 1, []
+    for scene in scenes[:8]:
+        near = near_things(scene, (latents, height // 8, width // 8))
+        shares.append(float(near.float().mean()))
+        seen = render(scene, frames, height, width)
+        ends = [scene.background] if scene.then is None else [scene.background, scene.then.background]
+        if len(set(ends)) > 1:
+            continue  # its background changes, too
+        empty = render(replace(scene, things=(), then=None), frames, height, width)
+        shown = ((seen - empty).abs().amax(-1) > 0.1).unfold(1, 8, 8).unfold(2, 8, 8).flatten(3).any(-1)
+        for frame in range(frames):
+            assert not bool((shown[frame] & ~near[-(-frame // 4)]).any()), (scene, frame)
+    assert np.mean(shares) < 0.45
+
+
+def test_the_loss_is_focused_only_where_places_are_known() -> None:
+    near = torch.tensor([True, False]).view(1, 1, 1, 1, 2)
+    weights = torch.stack([focused(torch.tensor(level), near, 4.0) for level in (0.2, 0.6, 0.75, 0.9, 1.0)]).flatten(1)
+    torch.testing.assert_close(weights, torch.tensor([[5.0, 1], [5, 1], [3, 1], [1, 1], [1, 1]]))
+
+
+def test_a_deeper_transformer_begins_as_the_one_it_was(tiny: Model) -> None:
+    before = tiny.dit
+    after = deepened(before, every=2)
+    assert after.config.layers == before.config.layers * 3 // 2
+    x, t, text = torch.randn(2, 4, 3, 4, 6), torch.tensor([100.0, 900.0]), torch.randn(2, 5, before.config.text_dim)
+    with torch.no_grad():
+        assert torch.equal(before(x, t, text), after(x, t, text))
+    with pytest.raises(ValueError, match="the transformer has"):
+        deepened(before, every=99)
 
 
 def test_training_overfits_one_clip(tiny: Model) -> None:

@@ -38,7 +38,7 @@ from ..world import canonical, scene_of
 from ..world.captions import corpus
 from ..world.scene import SPLITS
 from . import fast
-from .dit import DiTTraining, Trainee, train_dit
+from .dit import DiTTraining, Trainee, deepened, train_dit
 from .latents import Bucket, fill_bucket, read_bucket
 from .novelty import novelty as measure_novelty
 from .run import Training, rank
@@ -131,7 +131,9 @@ def _text_of(preset: str | None) -> TextConfig:
 
 
 def dit(args: argparse.Namespace) -> None:
-    settings = _given(args, "steps", "tokens", "learning_rate", "decay", "seed", "shift", "conditioned", "independent")
+    settings = _given(
+        args, "steps", "tokens", "learning_rate", "decay", "seed", "shift", "conditioned", "independent", "focus"
+    )
     if args.mix:
         settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
     operations = fast if args.bf16 else nn
@@ -141,9 +143,12 @@ def dit(args: argparse.Namespace) -> None:
             raise ValueError("--start brings its own text encoder and sizes: leave --text and --preset out")
         begun = load_checkpoint(args.start)
         take_tokenizer(args.run, begun.tokenizer)
-        trainee = Trainee(begun.dit.config, begun.text.config, begun.tokenizer, operations=operations)
-        trainee.dit.load_state_dict(begun.dit.state_dict())
+        network = begun.dit if args.deepen is None else deepened(begun.dit, args.deepen)
+        trainee = Trainee(network.config, begun.text.config, begun.tokenizer, operations=operations)
+        trainee.dit.load_state_dict(network.state_dict())
         trainee.text.load_state_dict(begun.text.state_dict())
+    elif args.deepen is not None:
+        raise ValueError("--deepen does nothing without --start")
     elif args.text is not None:
         preset, config = PRESETS[args.preset or "mini"], _text_of(args.preset)
         weights = load_file(args.text / "text.safetensors")
@@ -262,6 +267,8 @@ def main() -> None:
                 "shift",
                 "conditioned",
                 "independent",
+                "focus",
+                "deepen",
                 "bf16",
                 "device",
                 "preset",
@@ -317,6 +324,8 @@ OPTIONS: dict[str, dict] = {
     },
     "conditioned": {"type": float, "help": "share of samples with kept patches"},
     "independent": {"type": float, "help": "share of samples with a level per frame"},
+    "focus": {"type": float, "help": "how much more the loss counts near things of the world (default: 0)"},
+    "deepen": {"type": int, "help": "with --start: a copy behind every so many blocks, which adds nothing at first"},
     "bf16": {"action": "store_true", "help": "multiply in bfloat16: faster on some CPUs, slower on others"},
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
     "clips": {"type": int, "help": "how many at least; with --videos, how many of each at most"},

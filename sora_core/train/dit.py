@@ -29,7 +29,7 @@ from ..timeline import SOFT
 from ..vae import VAE
 from ..world import Scene
 from ..world.captions import canonical
-from .latents import HELD_OUT_VIDEOS, VIDEOS, Bucket, Subject, canonical_of, caption_of, read_bucket
+from .latents import HELD_OUT_VIDEOS, VIDEOS, Bucket, Subject, canonical_of, caption_of, near_things, read_bucket
 from .run import Run, Training, fit, rank
 from .text import WORDS
 
@@ -58,6 +58,7 @@ class DiTTraining(Training):
     conditioned: float = 0.25  # share of samples with kept patches
     cued: float = 0.5  # share of turning scenes that go from their beginning to where the caption says
     independent: float = 0.1  # share of samples with a level per frame
+    focus: float = 0.0  # how much more the loss counts near things of the world; see `focused`
 
 
 KEPT = {"prefix": 0.25, "suffix": 0.25, "ends": 0.2, "frames": 0.1, "block": 0.2}  # what is kept, and how often
@@ -130,6 +131,12 @@ def draw_level_map(
     return level
 
 
+def focused(level: Tensor, near: Tensor, focus: float) -> Tensor:
+    """Weights of the loss: 1, and `focus` more near things, where these are few among much background. Only below the
+    levels at which places are open: a weight by what the noise still hides would make things larger than they are."""
+    return 1 + focus * near * ((0.9 - level) / 0.3).clamp(0, 1)
+
+
 class Trainee(nn.Module):
     """The transformer and its text encoder, trained as one."""
 
@@ -146,14 +153,34 @@ class Trainee(nn.Module):
         self.dit.initialise(generator)
         self.text.initialise(generator)
 
-    def forward(self, x0: Tensor, noise: Tensor, level: Tensor, captions: Sequence[str]) -> Tensor:
-        """Loss on latents x0 (B, C, T, H, W) noised to level (B, 1, T, H, W)."""
+    def forward(
+        self, x0: Tensor, noise: Tensor, level: Tensor, captions: Sequence[str], weight: float | Tensor = 1.0
+    ) -> Tensor:
+        """Loss on latents x0 (B, C, T, H, W) noised to level (B, 1, T, H, W). weight: of every place, broadcastable."""
         context = self.text(tokenize(self.tokenizer, captions, self.text.config.max_tokens, warn=False).to(x0.device))
         tokens = map_to_tokens(level, Grid.of(tuple(x0.shape[2:]), self.dit.config.patch))
         if (tokens == tokens[:, :1]).all():
             tokens = tokens[:, 0]  # one level a sample costs less than one a token
         prediction = self.dit(add_noise(x0, noise, level), tokens * TIMESTEPS, context)
-        return flow_loss(prediction, x0, noise, level)
+        return flow_loss(prediction, x0, noise, level, weight)
+
+
+def deepened(dit: DiT, every: int) -> DiT:
+    """With a copy behind every so many blocks whose last projections are zero: it adds nothing until it is trained."""
+    if not 1 <= every <= dit.config.layers:
+        raise ValueError(f"a copy behind every {every} blocks: the transformer has {dit.config.layers}")
+    order = [n for n in range(dit.config.layers) for _ in range(2 if (n + 1) % every == 0 else 1)]
+    deeper = DiT(replace(dit.config, layers=len(order)))
+    beside_blocks = {name: weight for name, weight in dit.state_dict().items() if not name.startswith("blocks.")}
+    deeper.load_state_dict(beside_blocks, strict=False)
+    for place, number in enumerate(order):
+        block = deeper.blocks[place]
+        block.load_state_dict(dit.blocks[number].state_dict())
+        if place and order[place - 1] == number:
+            for last in (block.self_attn.o, block.cross_attn.o, block.ffn[2]):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+    return deeper
 
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)  # of the validation
@@ -242,8 +269,9 @@ def train_dit(
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         latents, subjects = buckets[rng.choice(len(buckets), p=shares)]
-        *tensors, texts = _draw_batch(rng, generator, training, latents, subjects, trainee.dit.config.patch)
-        return trainee(*(tensor.to(device) for tensor in tensors), texts)
+        *tensors, texts, near = _draw_batch(rng, generator, training, latents, subjects, trainee.dit.config.patch)
+        x0, noise, level, near = (tensor.to(device) for tensor in (*tensors, near))
+        return trainee(x0, noise, level, texts, focused(level, near, training.focus) if training.focus else 1.0)
 
     def validate(step: int, average: dict[str, Tensor]) -> None:
         smooth.load_state_dict(average)
@@ -278,8 +306,8 @@ def _draw_batch(
     latents: Tensor,
     subjects: Sequence[Subject],
     patch: tuple[int, int, int],
-) -> tuple[Tensor, Tensor, Tensor, list[str]]:
-    """Latents, noise, levels and captions of one batch."""
+) -> tuple[Tensor, Tensor, Tensor, list[str], Tensor]:
+    """Latents, noise, levels, captions and places near things (B, 1, T, H, W) of one batch."""
     shape = tuple(latents.shape[2:])
     length = Grid.of(shape, patch).length
     shift = shift_for(length, training.shift)
@@ -287,6 +315,7 @@ def _draw_batch(
     x0 = latents[torch.from_numpy(rows)].float()
     noise = torch.randn(x0.shape, generator=generator)
     levels, captions = [], []
+    near = torch.stack([near_things(subjects[row], shape) for row in rows])[:, None]
     for subject in (subjects[row] for row in rows):
         if not isinstance(subject, Scene) or subject.then is None:
             levels.append(draw_level_map(rng, generator, training, shape, shift))
@@ -296,7 +325,7 @@ def _draw_batch(
             levels.append(training_levels(1, generator, shift).view(1, 1, 1, 1).minimum(made))
             subject = subject.then if over else subject
         captions.append(caption_of(subject, rng))
-    return x0, noise, torch.stack(levels), captions
+    return x0, noise, torch.stack(levels), captions, near
 
 
 def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, path: Path, prompts: Sequence[str] = PROMPTS) -> None:

@@ -23,9 +23,11 @@ from ..pipeline import frames_to_video
 from ..vae import VAE
 from ..world import Scene, render, sample_scene
 from ..world.captions import EMPTY, canonical, draw_caption
+from ..world.scene import clip_times, extents, trajectories
 
 PART = 250  # clips in one file
 MOST = 4096  # pixels of a side, frames of a clip
+NEAR, MARGIN = 1.15, 0.08  # near a thing: within so many of its radii, and so much of the frame's shorter half
 VIDEOS, HELD_OUT_VIDEOS = "videos", "videos_held_out"  # splits that hold no scenes
 
 Subject = Scene | tuple[str, ...]  # what a clip shows: a scene of the world, or the captions of a video
@@ -118,3 +120,18 @@ def caption_of(subject: Subject, rng: np.random.Generator) -> str:
 def canonical_of(subject: Subject) -> str:
     """The caption that is always the same."""
     return canonical(subject) if isinstance(subject, Scene) else subject[0]
+
+
+def near_things(subject: Subject, shape: tuple[int, int, int]) -> Tensor:
+    """Latents (T, H, W) near to which a thing of a scene stands in one of the frames they cover, true. Of a video
+    nothing is known."""
+    latents, height, width = shape
+    near = np.zeros((latents, 4, height, width), dtype=bool)
+    half_width, half_height = extents(width / height)
+    x = ((np.arange(width) + 0.5) / width * 2 - 1) * half_width
+    y = ((np.arange(height) + 0.5) / height * 2 - 1) * half_height
+    ways = trajectories(subject, clip_times(4 * latents - 3)) if isinstance(subject, Scene) else []
+    for at_x, at_y, radius, _ in ((value[:, None, None] for value in way) for way in ways):
+        inside = (x - at_x) ** 2 + (y[:, None] - at_y) ** 2 < (NEAR * radius + MARGIN) ** 2
+        near |= np.concatenate([inside[:1].repeat(4, 0), inside[1:]]).reshape(near.shape)
+    return torch.from_numpy(near.any(1))

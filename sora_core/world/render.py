@@ -18,14 +18,15 @@ from .scene import (
     COLOURS,
     HORIZONS,
     SCENES,
-    TURN,
     WALL_COLOUR,
     WALL_HALF_WIDTH,
     Scene,
     Thing,
     clip_times,
     extents,
+    trajectories,
     trajectory,
+    turned,
 )
 
 OUTLINE_WIDTH = 0.06
@@ -92,16 +93,13 @@ def _draw_turning(
 ) -> np.ndarray:
     """One thing all along: its place, size, angle, outline and colours go from the first's to the second's."""
     u = clip_times(num_frames)
-    share = np.clip((u - TURN[0]) / (TURN[1] - TURN[0]), 0, 1)
-    share = (share * share * (3 - 2 * share)).astype(np.float32)
     a, b = scene.things[0], then.things[0]
-    ways = zip(trajectory(a, u), trajectory(b, u), strict=True)
-    x, y, radius, angle = ((one + share * (other - one))[:, None, None] for one, other in ways)
+    x, y, radius, angle = (value[:, None, None] for value in trajectories(scene, u)[0])
     pixel = 2 * min(half[0] / width, half[1] / height)
     px = (_centres(width, half[0])[None, None] - x) / radius  # T 1 W
     py = (_centres(height, half[1])[None, :, None] - y) / radius  # T H 1
     px, py = np.cos(angle) * px + np.sin(angle) * py, np.cos(angle) * py - np.sin(angle) * px
-    share = share[:, None, None]
+    share = turned(u)[:, None, None]
     distance = (_SDF[a.shape](px, py) * (1 - share) + _SDF[b.shape](px, py) * share) * radius
     colour, under = (
         one + share[..., None] * (np.asarray(other, np.float32) - one)

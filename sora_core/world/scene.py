@@ -165,6 +165,21 @@ def trajectory(thing: Thing, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     return x, y, radius, angle
 
 
+def turned(u: np.ndarray) -> np.ndarray:
+    """How far a scene has turned into another at times u, (T,) float32 from 0 to 1."""
+    share = np.clip((u - TURN[0]) / (TURN[1] - TURN[0]), 0, 1)
+    return (share * share * (3 - 2 * share)).astype(np.float32)
+
+
+def trajectories(scene: Scene, u: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    """The trajectory of every thing; where the scene turns into another, of the one thing that turns."""
+    ways = [trajectory(thing, u) for thing in scene.things]
+    if scene.then is None:
+        return ways
+    pairs = zip(ways[0], trajectory(scene.then.things[0], u), strict=True)
+    return [tuple(one + turned(u) * (other - one) for one, other in pairs)]
+
+
 def _bounce_height(thing: Thing, u: np.ndarray) -> np.ndarray:
     """Height above the floor of a ball dropped at u = 0 that lands at u = thing.amount and rebounds."""
     drop = thing.floor - thing.radius - thing.y
