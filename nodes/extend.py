@@ -25,8 +25,8 @@ class SoraExtend(io.ComfyNode):
                 io.Int.Input("after", default=8, min=0, max=1024, tooltip="New frames after the clip."),
                 io.Int.Input(
                     "overlap", default=9, min=1, max=1024,
-                    tooltip="Frames of the clip that the model sees; with new frames at both ends it sees all, so a "
-                    "long clip takes two of these nodes, one for each end.",
+                    tooltip="Frames of the clip that the model sees. With new frames at both ends it sees the whole "
+                    "clip, which may have twice as many; longer ones take two of these nodes, one for each end.",
                 ),
             ],
             outputs=OUTPUTS,

@@ -43,7 +43,7 @@ def listed(seams: Iterable[int]) -> str:
 
 def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[str, Any]:
     """A LATENT of one clip with an image (H, W, 3) given at a frame."""
-    samples = latent["samples"]
+    samples = latent["samples"].cpu()
     if samples.ndim != 5 or samples.shape[0] != 1:
         raise ValueError(f"latent of shape {tuple(samples.shape)}: images are pinned to one clip, (1, C, T, H, W)")
     channels, _, space = host.latent_layout(vae)
@@ -56,7 +56,7 @@ def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[
         raise ValueError(f"latent of {width}x{height} pixels: pinning takes sides in multiples of {2 * space}")
     everything = torch.ones(1, 1, *samples.shape[2:])
     mask = host.strength_map(latent)
-    mask = everything if mask is None else mask
+    mask = everything if mask is None else mask.cpu()
     if TIMELINE in latent:
         line, known, strength = latent[TIMELINE]
     else:

@@ -64,7 +64,7 @@ def _run(
     for number, next_of in enumerate(further, 1):
         line = next_of(frames)
         _check_length(line, pipeline)
-        frames = pipeline.make(line, args.prompt, seed=args.seed + number, quiet=False, **settings)
+        frames = pipeline.make(line, args.prompt, seed=(args.seed + number) % 2**63, quiet=False, **settings)
     out = write_video(
         out, frames, fps, lossless=args.lossless, pixel_aspect=pixel_aspect(args.video), overwrite=args.overwrite,
         numbered=True,
@@ -124,10 +124,10 @@ def _opened(args: argparse.Namespace, free: Free) -> tuple[Path, Video, Pipeline
 def run_extend(args: argparse.Namespace, free: Free) -> None:
     out, video, pipeline = _opened(args, free)
     clip, before, after, overlap = video.frames, args.before, args.after, args.overlap
-    line, further = extend(clip, before=before, after=after, overlap=overlap), []
-    most = _window(args, pipeline) or pipeline.model.defaults.max_frames
-    apart = after and len(clip) > 2 * overlap  # too far from each other to be seen together: one end at a time
-    if before and (apart or len(line.canvas) > most):
+    most, further = _window(args, pipeline) or pipeline.model.defaults.max_frames, []
+    apart = bool(before and after) and len(clip) > 2 * overlap  # too far from each other to be seen together
+    line = extend(clip, before=0 if apart else before, after=after, overlap=overlap)
+    if before and (apart or len(line.canvas) > most):  # one end at a time
         counts = backward_parts(before, len(clip), overlap, most)
         further = [partial(extend, before=count, overlap=overlap) for count in counts]
         line = extend(clip, after=after, overlap=overlap) if after else further.pop(0)(clip)

@@ -23,13 +23,15 @@ TIMED = re.compile(
     r"(?:(?:(\d+):)?(\d+):(?=\d\d(?!\d)))?(\d+(?:\.\d+)?)(s?)(\s*[,:]\s+|\s*[|–-]\s*|\s+(?:to|until)\s+|\s+)(.+)"
 )
 SPAN = re.compile(r"\s*[–-]\s*|\s+(?:to|until)\s+")
+LIKE_A_TIME = re.compile(r"[\[(<]?\d+:\d\d(?!\d)")
+ANOTHER = re.compile(r"(?<![\w:.'\"])(?:\d+:)?\d+:\d\d(?![\w:'\"])")  # a time in a text that is not in quotes
 
 
 def parse_cues(text: str) -> list[Cue]:
     """Cues from lines such as `0:05 a red circle bounces on a sky background`, `1:00:05 a ...` or `5s a ...`.
 
     A text without times is one cue. Raises ValueError that names the line where a time is missing, not ascending, or
-    of a span, where a text is missing, or where the first is not 0.
+    of a span, where a text is missing or has another time in it, or where the first is not 0.
     """
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
@@ -39,7 +41,9 @@ def parse_cues(text: str) -> list[Cue]:
             raise ValueError(f"prompts, line {number}: there is no text behind the time {line}")
     timed = [(number, TIMED.fullmatch(line)) for number, line in lines]
     timed = [(number, match if match and (match[2] or match[4]) else None) for number, match in timed]
-    if len(lines) == 1 and ((alone := timed[0][1]) is None or (not alone[2] and float(alone[3]) > 0)):
+    alone = timed[0][1]
+    no_time = alone is None or (not alone[2] and float(alone[3]) > 0)
+    if len(lines) == 1 and no_time and not LIKE_A_TIME.match(lines[0][1]):
         return [Cue(0, lines[0][1])]  # such as `80s synthwave`
     cues: list[Cue] = []
     for (number, match), (_, line) in zip(timed, lines, strict=True):
@@ -57,6 +61,11 @@ def parse_cues(text: str) -> list[Cue]:
             raise ValueError(
                 f"prompts, line {number}: {line[:40]!r} has two times; give the one at which it begins, it lasts until "
                 "the next line's"
+            )
+        if another := ANOTHER.search(match[6], 1):
+            raise ValueError(
+                f"prompts, line {number}: there is a second time in it, {another[0]}; write every prompt on a line of "
+                "its own, or put a time that is part of the text in quotes"
             )
         seconds += 60 * minutes + 3600 * hours
         if cues and seconds <= cues[-1].seconds:

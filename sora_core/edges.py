@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FADE = 4  # made frames beside given ones whose colours are led over
 CELL = 8  # pixels: the finest colours that are led over inside of a frame
 
 
@@ -34,6 +35,13 @@ def slow_colours(difference: Tensor) -> Tensor:
     image = difference.movedim(-1, 0)[None]
     coarse = F.adaptive_avg_pool2d(image, (max(1, image.shape[2] // 32), max(1, image.shape[3] // 32)))
     return F.interpolate(coarse, size=image.shape[2:], mode="bilinear", align_corners=False)[0].movedim(0, -1)
+
+
+def faded(frames: Tensor, shift: Tensor) -> Tensor:
+    """Frames with a shift of colours (H, W, 3), less of it from each of the first few to the next."""
+    count = min(FADE, len(frames))
+    shares = (1 - (torch.arange(count) + 1) / (FADE + 1)).view(-1, 1, 1, 1)
+    return torch.cat([(frames[:count] + shares * shift).clamp(0, 1), frames[count:]])
 
 
 def painted(image: Tensor, known: Tensor) -> Tensor:

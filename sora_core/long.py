@@ -30,13 +30,13 @@ from .checkpoint import fingerprint
 from .config import check_size
 from .cues import Cue, begins_of, check_end
 from .draft import digest
-from .edges import pad_sides
+from .edges import faded, pad_sides, slow_colours
 from .files import replacing
 from .pipeline import Pipeline, check_settings, video_to_frames
 from .timeline import Timeline
 from .vae_layers import Stream
 
-MADE_BY = 1  # raised when the same settings come to give other windows: those that were kept are made again then
+MADE_BY = 2  # raised when the same settings come to give other windows: those that were kept are made again then
 
 
 @dataclass(frozen=True)
@@ -181,13 +181,16 @@ def make_long(
             "given": [] if given is None else [digest(part) for part in given],
         }  # fmt: skip
         store = _Store(folder, described)
-    tasks = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given)
+    tasks, shift = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given), torch.zeros(1, 1, 3)
     if start is not None:
-        tasks.go_on_from(pad_sides(start[-tasks.reach :], engine.multiple))
-    return (
-        replace(made, frames=made.frames[:, :height, :width])
-        for made in _windows(engine, tasks, frames, correct, store)
-    )
+        shift = tasks.go_on_from(pad_sides(start[-tasks.reach :], engine.multiple))[:height, :width]
+
+    def finished() -> Iterator[Window]:
+        for number, made in enumerate(_windows(engine, tasks, frames, correct, store)):
+            shown = made.frames[:, :height, :width]
+            yield replace(made, frames=shown if number or start is None else faded(shown, shift))
+
+    return finished()
 
 
 def make_timeline(
@@ -283,24 +286,39 @@ class _Tasks:
         """Frames at the end of a clip that is gone on from that are seen, or that the decoder has to have seen."""
         return (self.overlap + 1) * self.engine.time_factor + 1
 
-    def go_on_from(self, tail: Tensor) -> None:
-        """tail: at most `reach` frames. A clip that is shorter stood still before."""
+    def go_on_from(self, tail: Tensor) -> Tensor:
+        """tail: at most `reach` frames. A clip that is shorter stood still before. Returns the colours (H, W, 3) that
+        the decoder misses at its end, without fine detail."""
         tail = torch.cat([tail[:1].expand(self.reach - len(tail), *tail.shape[1:]), tail])
         latents = self.engine.encode(tail)
-        self.engine.decode(latents)  # the decoder has seen it, too
+        seen = self.engine.decode(latents)  # the decoder has seen it, too
         self._latents, self._frames = latents[:, :, -self.overlap :], tail[self.engine.time_factor :]
+        return slow_colours(tail[-1] - seen[-1])
 
     @property
     def seen(self) -> int:
         """Latent frames of the next window that are known."""
         return self.overlap + 1 if self.has_past else 0
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Latents (T, H, W) of the next window: at the end of a clip that is given, no more than there are."""
+        if self.given is None:
+            return self.shape
+        left = self.given[0].shape[2] - self._begin
+        return min(self.shape[0], self.seen + left), *self.shape[1:]
+
+    @property
+    def _begin(self) -> int:
+        """The first new latent frame of the next window, in the clip."""
+        return 0 if not self.made else (self.made - 1) // self.engine.time_factor + 1
+
     def texts(self) -> list[tuple[str, Tensor]]:
         """Of the next window, as in `Task`. What is only seen goes with the first new latent: its text is of no effect
         there, and one text less is to be run."""
         factor = self.engine.time_factor
         first = self.made if self.has_past else 1 - factor  # a clip's first latent has only the last of its frames
-        middles = [max(0, first + i * factor + factor // 2) for i in range(self.shape[0] - self.seen)]
+        middles = [max(0, first + i * factor + factor // 2) for i in range(self.size[0] - self.seen)]
         shown = [self.cues[max(0, bisect_right(self.begins, middle) - 1)] for middle in middles]
         shown = shown[:1] * self.seen + shown
         return [(text, torch.tensor([float(one == text) for one in shown])) for text in dict.fromkeys(shown)]
@@ -309,9 +327,8 @@ class _Tasks:
         """Latents and strengths that are given where the next window lies."""
         if self.given is None:
             return None, None
-        begin = 0 if not self.made else (self.made - 1) // self.engine.time_factor + 1
-        at = torch.arange(begin - self.seen, begin - self.seen + self.shape[0])
-        known, strength = (part[:, :, at.clamp(0, part.shape[2] - 1)].clone() for part in self.given)
+        at = torch.arange(self.size[0]) + self._begin - self.seen
+        known, strength = (part[:, :, at.clamp(min=0)].clone() for part in self.given)
         return known, strength
 
     @property
@@ -321,13 +338,13 @@ class _Tasks:
         return strength is None or bool((self.new_of(strength) == 1).all())
 
     def next(self) -> Task:
-        task = Task(self.number, self.shape, (self.seed + self.number) % 2**63, self.texts())
+        task = Task(self.number, self.size, (self.seed + self.number) % 2**63, self.texts())
         known, strength = self._given_here()
         if not self.has_past:
             return replace(task, known=known, strength=strength)
         first = self.engine.encode(self._frames[:1])
         if known is None or strength is None:
-            known, strength = first.new_zeros(1, first.shape[1], *self.shape), torch.ones(1, 1, *self.shape)
+            known, strength = first.new_zeros(1, first.shape[1], *self.size), torch.ones(1, 1, *self.size)
         known[:, :, :1], known[:, :, 1 : self.overlap + 1] = first, self._latents
         strength[:, :, : self.seen] = 0
         return replace(task, known=known, strength=strength)

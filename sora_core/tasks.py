@@ -29,13 +29,18 @@ def empty(frames: int, height: int, width: int) -> Timeline:
 
 def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9) -> Timeline:
     """A clip (T, H, W, 3) with new frames before it, after it, or both. overlap: frames the model sees of it; all of
-    them where it goes on at both ends, so a long clip is better extended at one end after the other."""
+    them where it goes on at both ends, so the clip has at most twice as many then."""
     _check_clip("the clip", frames, 1)
     if min(before, after) < 0 or before + after == 0:
         raise ValueError(f"extend by {before} before and {after} after: at least one has to be above 0, none below")
     _check_overlap(overlap)
     count = len(frames)
     if before and after:
+        if count > 2 * overlap:
+            raise ValueError(
+                f"the clip has {count} frames, and with new ones at both ends the model sees all of them at once: "
+                f"extend it at one end after the other, or give an overlap of {-(-count // 2)} or more"
+            )
         lead = _whole(before)
         return _joined([(frames, lead)], lead + count + after, (lead - before, lead + count + after))
     if after:
@@ -109,6 +114,7 @@ def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
     changing = torch.nonzero(wanted.flatten(1).amax(1))[:, 0].tolist() or [0]
     begin, end = max(0, changing[0] - BEFORE), min(count, changing[-1] + 1 + BEHIND)
     lead = (1 - (changing[0] - begin)) % FACTOR if changing[0] else 0  # frames for which a short past stands still
+    end = min(count, end + (1 - (lead + end - begin)) % FACTOR)  # so that nothing stands still where frames go on
     seen = frames[begin:end]
     if lead:
         seen = torch.cat([seen[:1].expand(lead, -1, -1, -1), seen])

@@ -17,7 +17,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .edges import held, led_over, pad_sides, painted, slow_colours
+from .edges import FADE, held, led_over, pad_sides, painted, slow_colours
 from .patches import Grid, map_to_tokens, tokens_to_map
 from .selection import latent_frame_of, mask_to_latents
 
@@ -25,7 +25,6 @@ FACTOR = 4  # video frames per latent frame, but for the first
 LEAD = 9  # frames of a lead-in: the latent behind it is wrong by 0.8% of its variance; by 22% with none, 2.4% with 5
 SOFT = 0.1  # strength of the first latent behind a lead-in: its past is invented, so it may move a little
 TOLD = 0.5  # a latent that is given in part has strength 1 less this share of what is given: seen, and free to move
-FADE = 4  # made frames beside given ones whose colours are led over
 
 Encode = Callable[[Tensor], Tensor]
 

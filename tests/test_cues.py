@@ -17,6 +17,8 @@ def test_cues_are_read() -> None:
     for text in ("80s synthwave street", "1980s style film", "4:3 old TV footage", "16:9 wide"):  # no times
         assert parse_cues(text) == [Cue(0, text)] and parse_cues(f"0:00 {text}") == [Cue(0, text)]
     assert parse_cues("0:00 7:30 am, a kitchen\n5s 90s VHS") == [Cue(0, "7:30 am, a kitchen"), Cue(5, "90s VHS")]
+    assert parse_cues("0:00 a clock that shows '12:30', at noon")[0].text == "a clock that shows '12:30', at noon"
+    assert parse_cues("a clock shows 12:30") == [Cue(0, "a clock shows 12:30")]
     assert parse_cues("0:00:00 a\n0:59 | b\n1:00:30.5 30 stars") == [Cue(0, "a"), Cue(59, "b"), Cue(3630.5, "30 stars")]
 
 
@@ -43,6 +45,13 @@ def test_a_part_of_a_clip_sees_the_cues_that_are_on_show_in_it() -> None:
         ("0:05", "line 1: there is no text behind the time 0:05"),
         ("0:00 a red circle\n5s", "line 2: there is no text behind the time 5s"),
         ("0:00 a\n0:05 b\n0:05 c", "line 3: its time is not after"),
+        (
+            "0:00 a star 0:05 a circle",
+            "line 1: there is a second time in it, 0:05; write every prompt on a",
+        ),
+        ("0:00 a; 1:00:05 b", "line 1: there is a second time in it, 1:00:05"),
+        ("0:05a red circle", "line 1: '0:05a red circle' has no time; begin it with one and a space"),
+        ("[0:00] a star", "has no time; begin it with one"),
         ("0:01 a red circle", "line 1: the first prompt has to begin at 0:00"),
     ],
 )

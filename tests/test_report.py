@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sora_core.report import Report, draw_report, report
+from sora_core.report import Report, _moving, draw_report, report
 from sora_core.world import Scene, render, scene_of
 
 T, SIDE = 17, 96
@@ -192,6 +192,15 @@ def test_the_smallest_clips_have_a_report(size: tuple[int, int, int], generator:
 def full() -> Report:
     frames = torch.cat([clip(), clip("bounces", "meadow")])
     return report(frames, seams=[9, T], source=frames[3:7], source_at=3, loop=True)
+
+
+def test_motion_is_found_in_frames_of_any_size() -> None:
+    """Of more pixels than torch takes quantiles of."""
+    image = torch.zeros(1, 3, 2**24 // 4096 + 1, 4096)
+    other = image.clone()
+    other[..., 100:1100, 200:2200] = 1
+    found = _moving(image, other)
+    assert bool(found[..., 101:1099, 201:2199].all()) and not bool(found[..., 1200:, :].any())
 
 
 def test_a_report_is_json() -> None:

@@ -76,7 +76,7 @@ def test_extensions_keep_the_clip_and_add_what_was_asked_for(overlap: int) -> No
         laws(line)
         out = line.restore(made(line))
         assert len(out) == length + new and torch.equal(out[new:], source)
-        line = extend(source, before=new, after=2, overlap=overlap)
+        line = extend(source, before=new, after=2, overlap=max(overlap, -(-length // 2)))
         laws(line)
         out = line.restore(made(line))
         assert len(out) == new + length + 2 and torch.equal(out[new:-2], source)
@@ -220,6 +220,18 @@ def test_what_is_made_anew_begins_with_a_latent_and_sees_what_stays_around_it() 
         assert torch.equal(out[~changed], source[~changed]) and len(out) == 40
 
 
+def test_nothing_stands_still_behind_an_edit_where_the_clip_goes_on() -> None:
+    """Whatever span changes, what the model sees behind it are the clip's own frames, to the end of their latent."""
+    clip = torch.arange(40.0).view(-1, 1, 1, 1).expand(-1, 16, 16, 3) / 40
+    for first in (0, 3, 5, 12):
+        for last in range(first, 25):
+            line = edit(clip, levels(clip, 1, first=first, last=last))
+            seen = line.canvas[line.show[0] :, 0, 0, 0]
+            begin = 0 if line.before is None else len(line.before)
+            assert torch.equal(seen, clip[begin : begin + len(seen), 0, 0, 0])
+            assert len(line.after) == 40 - begin - len(seen)
+
+
 def test_pinned_images_stand_at_their_frames() -> None:
     images = clip(3)
     line = empty(15, 24, 40).pin(images[0], 0).pin(images[1], 6).pin(images[2], -1)
@@ -324,6 +336,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: extend(clip(5)), "at least one has to be above 0"),
         (lambda: extend(clip(5), after=-3), "at least one has to be above 0"),
         (lambda: extend(clip(5), after=3, overlap=0), "overlap 0"),
+        (lambda: extend(clip(20), before=4, after=3), "the clip has 20 frames.*give an overlap of 10 or more"),
         (lambda: extend(torch.rand(5, 8, 8), after=3), "clips have \\(T, H, W, 3\\)"),
         (lambda: interpolate(clip(5), clip(5, 24, 24), 4), "clip a is 40x24 and clip b 24x24"),
         (lambda: interpolate(clip(5), clip(5), 0), "0 new frames"),
