@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .checkpoint import BUNDLED, read_metadata
+from .checkpoint import BUNDLED
+from .checkpoint import read_metadata as read_checkpoint
 from .cli_tasks import add_tasks
 from .convert import convert
 from .files import free_name, replacing
@@ -24,7 +25,7 @@ from .layouts import LAYOUTS
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
 from .sheet import contact_sheet
-from .video import METADATA_SUFFIXES, check_target, frame_rate, read_video, write_video
+from .video import METADATA_SUFFIXES, check_target, frame_rate, read_metadata, read_video, write_video
 
 LATENTS = "sora_core/latents/1"  # format tag of files with latents
 
@@ -165,7 +166,12 @@ def describe_clip(args: argparse.Namespace) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
-    found = read_metadata(args.model)
+    if args.clip is not None:
+        found = read_metadata(args.clip)
+        told = "\n".join(f"{key}: {value}" for key, value in found.items())
+        print(json.dumps(found, indent=2) if args.json else told or f"{args.clip} does not say how it was made")
+        return
+    found = read_checkpoint(args.model)
     if args.json:
         print(json.dumps({k: v for k, v in found.items() if k != "tokenizer"}, indent=2))
         return
@@ -333,8 +339,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("video", type=Path, help="a clip, or an image, of one plain thing on a plain background")
 
     one = command(
-        "info", info, "Show a checkpoint's config, parameters, provenance and scores.", "--model mine.safetensors"
-    )
+        "info", info, "Show a checkpoint's config, parameters, provenance and scores, or how a clip was generated.",
+        "--model mine.safetensors",
+    )  # fmt: skip
+    one.add_argument("clip", type=Path, nargs="?", help="a .mp4, .mkv or .png that `generate` wrote, instead")
     one.add_argument("--json", action="store_true", help="as JSON")
 
     one = command(

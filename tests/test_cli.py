@@ -174,6 +174,16 @@ def test_info_tells_config_provenance_and_scores(tiny_file: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out)["config"]["dit"]["dim"] == 48
 
 
+def test_info_tells_how_a_clip_was_made(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--steps", "1", "--frames", "5", "--size", "64x64", "--seed", "7", "--out", str(tmp_path / "a.mp4")]
+    assert main(["generate", PROMPT, "--model", str(tiny_file), *words]) == 0
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "a.mp4")]) == 0
+    assert f"prompt: {PROMPT}\n" in capsys.readouterr().out
+    assert main(["info", "--json", str(tmp_path / "a.mp4")]) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == "7"
+
+
 def test_evaluate_writes_scores_and_a_sheet(
     tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
