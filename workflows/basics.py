@@ -25,6 +25,34 @@ def text_to_video() -> Workflow:
     return w
 
 
+def draft_continue() -> Workflow:
+    w = Workflow(
+        "draft_continue",
+        "# Stop on the way, go on another day\n\nThe first sampler stops after 6 of 10 steps, and *Sora Save Draft* "
+        "keeps what it has with all that belongs to it, in `output/drafts`. The second one, with the same seed, steps "
+        "and solver, goes on: the clip is the one of a single run, bit for bit.\n\nTo go on another day put *Sora Load "
+        "Draft* in the first sampler's place. To try many seeds first, mute the groups on the right (Ctrl + M).",
+    )
+    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
+    positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text="a purple ring grows on a mint background")
+    negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+    empty = w.add("SoraEmptyVideo", "Canvas", width=SIDE, height=SIDE, frames=17, batch_size=1)
+    draft = sample(w, model, positive, negative, empty["LATENT"], title="The first 6 steps", stop_after=6)
+    keep = w.add("SoraSaveDraft", latent=draft["LATENT"], name="draft")
+    look = w.add("SoraVAEDecode", vae=model["VAE"], latent=draft["LATENT"])
+    seen = w.add("SaveImage", "The draft, still noisy", images=look["IMAGE"], filename_prefix="sora/draft")
+    sampler = sample(w, model, positive, negative, draft["LATENT"], title="The other 4")
+    frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
+    video = w.add("CreateVideo", images=frames["IMAGE"], fps=FPS)
+    save = w.add("SaveVideo", video=video["VIDEO"], filename_prefix="sora/draft_continue", format="auto", codec="auto")
+    for title, *column in (
+        ("Model", model), ("Text and canvas", positive, negative, empty), ("Draft", draft, keep), ("Look", look, seen),
+        ("Go on", sampler), ("Decode", frames, video), ("Save", save),
+    ):  # fmt: skip
+        w.column(title, *column)
+    return w
+
+
 def expand_prompt() -> Workflow:
     w = Workflow(
         "expand_prompt",

@@ -45,6 +45,7 @@ KINDS = {
         {"model": "MODEL", "positive": "CONDITIONING", "negative": "CONDITIONING", "latent": "LATENT"},
         ("seed", "steps", "cfg", "solver", "stop_after", "resample"), ("LATENT",), (300, 474),
     ),
+    "SoraSaveDraft": Kind({"latent": "LATENT"}, ("name",), (), (300, 110)),
     "SoraVAEEncode": Kind({"vae": "VAE", "images": "IMAGE"}, (), ("LATENT",), (240, 60)),
     "SoraVAEDecode": Kind({"vae": "VAE", "latent": "LATENT"}, (), ("IMAGE",), (240, 60)),
     "SoraPatchify": Kind({"latent": "LATENT"}, ("strength",), ("SORA_PATCHES patches",), (260, 60)),

@@ -20,10 +20,14 @@ def texts(w: Workflow, model: Node, prompt: str | tuple[Node, int]) -> tuple[Nod
     return positive, w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
 
 
-def sample(w: Workflow, model: Node, positive: Node, negative: Node, latent: tuple[Node, int], steps: int = 10) -> Node:
+def sample(
+    w: Workflow, model: Node, positive: Node, negative: Node, latent: tuple[Node, int], steps: int = 10,
+    title: str = "", stop_after: int = 0,
+) -> Node:  # fmt: skip
     return w.add(
-        "SoraSampler", model=model["MODEL"], positive=positive["CONDITIONING"], negative=negative["CONDITIONING"],
-        latent=latent, seed=0, steps=steps, cfg=4.0, solver="dpmpp_2m", stop_after=0, resample=0,
+        "SoraSampler", title, model=model["MODEL"], positive=positive["CONDITIONING"],
+        negative=negative["CONDITIONING"], latent=latent, seed=0, steps=steps, cfg=4.0, solver="dpmpp_2m",
+        stop_after=stop_after, resample=0,
     )  # fmt: skip
 
 

@@ -161,6 +161,21 @@ def test_a_run_that_was_stopped_goes_on_from_a_file(
     assert "set the same in this node" in outcome.error["exception_message"]
 
 
+def test_the_draft_workflow_makes_the_clip_of_a_single_run(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = api("draft_continue")
+    first, second = by_class(prompt, "SoraSampler")
+    prompt[first]["inputs"] |= {"steps": 4, "stop_after": 2}
+    prompt[second]["inputs"] |= {"steps": 4}
+    drafts = server.base / "output" / "drafts"
+    before = set(drafts.glob("*"))
+    outcome = server.run(json.loads(json.dumps(prompt)))
+    clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
+    assert clip.frames.shape == (17, SIDE, SIDE, 3) and len(set(drafts.glob("*")) - before) == 1
+    on_the_way = latents(server, prompt, second, tmp_path)
+    prompt[second]["inputs"]["latent"] = prompt[first]["inputs"]["latent"]
+    assert torch.equal(latents(server, prompt, second, tmp_path), on_the_way)
+
+
 def test_a_draft_that_was_picked_goes_on_as_itself(server: Any, api: Any, tmp_path: Path) -> None:
     prompt = api("text_to_video")
     sampler = by_class(prompt, "SoraSampler")[0]
