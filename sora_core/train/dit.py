@@ -319,11 +319,11 @@ def _draw_batch(
     for subject in (subjects[row] for row in rows):
         if not isinstance(subject, Scene) or subject.then is None:
             levels.append(draw_level_map(rng, generator, training, shape, shift))
-        else:  # a caption tells one scene of the two: both ends are kept, or the beginning and the caption of the other
+        else:  # a caption tells one scene of the two: both ends are kept, or the beginning where it tells the other
             over = rng.random() < training.cued
             made = draw_turn(rng, shape) if over else draw_gap(rng, shape)
             levels.append(training_levels(1, generator, shift).view(1, 1, 1, 1).minimum(made))
-            subject = subject.then if over else subject
+            subject = subject.then if over or rng.random() < 0.5 else subject
         captions.append(caption_of(subject, rng))
     return x0, noise, torch.stack(levels), captions, near
 
