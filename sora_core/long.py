@@ -183,7 +183,8 @@ def make_long(
         store = _Store(folder, described)
     tasks, shift = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given), torch.zeros(1, 1, 3)
     if start is not None:
-        shift = tasks.go_on_from(pad_sides(start[-tasks.reach :], engine.multiple))[:height, :width]
+        last = tasks.go_on_from(pad_sides(start[-tasks.reach :], engine.multiple))
+        shift = slow_colours(start[-1] - last[:height, :width])
 
     def finished() -> Iterator[Window]:
         for number, made in enumerate(_windows(engine, tasks, frames, correct, store)):
@@ -287,13 +288,13 @@ class _Tasks:
         return (self.overlap + 1) * self.engine.time_factor + 1
 
     def go_on_from(self, tail: Tensor) -> Tensor:
-        """tail: at most `reach` frames. A clip that is shorter stood still before. Returns the colours (H, W, 3) that
-        the decoder misses at its end, without fine detail."""
+        """tail: at most `reach` frames. A clip that is shorter stood still before. Returns its last
+        frame (H, W, 3) as the decoder gives it."""
         tail = torch.cat([tail[:1].expand(self.reach - len(tail), *tail.shape[1:]), tail])
         latents = self.engine.encode(tail)
         seen = self.engine.decode(latents)  # the decoder has seen it, too
         self._latents, self._frames = latents[:, :, -self.overlap :], tail[self.engine.time_factor :]
-        return slow_colours(tail[-1] - seen[-1])
+        return seen[-1]
 
     @property
     def seen(self) -> int:
