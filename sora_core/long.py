@@ -181,7 +181,7 @@ def make_long(
             "given": [] if given is None else [digest(part) for part in given],
         }  # fmt: skip
         store = _Store(folder, described)
-    tasks, shift = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given), torch.zeros(1, 1, 3)
+    tasks, shift = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given), None
     if start is not None:
         last = tasks.go_on_from(pad_sides(start[-tasks.reach :], engine.multiple))
         shift = slow_colours(start[-1] - last[:height, :width])
@@ -189,7 +189,7 @@ def make_long(
     def finished() -> Iterator[Window]:
         for number, made in enumerate(_windows(engine, tasks, frames, correct, store)):
             shown = made.frames[:, :height, :width]
-            yield replace(made, frames=shown if number or start is None else faded(shown, shift))
+            yield replace(made, frames=shown if number or shift is None else faded(shown, shift))
 
     return finished()
 

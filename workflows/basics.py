@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graph import Workflow
-from parts import BUNDLED, FPS, PROMPT, SIDE, in_columns, material, sample, save_video
+from parts import BUNDLED, FPS, PROMPT, SIDE, in_columns, loader, material, sample, save_video, texts
 
 
 def text_to_video() -> Workflow:
@@ -33,16 +33,15 @@ def draft_continue() -> Workflow:
         "and solver, goes on: the clip is the one of a single run, bit for bit.\n\nTo go on another day put *Sora Load "
         "Draft* in the first sampler's place. To try many seeds first, mute the groups on the right (Ctrl + M).",
     )
-    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
-    positive = w.add("SoraTextEncode", "Prompt", clip=model["CLIP"], text="a purple ring grows on a mint background")
-    negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+    model, vae = loader(w)
+    positive, negative = texts(w, model, "a purple ring grows on a mint background")
     empty = w.add("SoraEmptyVideo", "Canvas", width=SIDE, height=SIDE, frames=17, batch_size=1)
     draft = sample(w, model, positive, negative, empty["LATENT"], title="The first 6 steps", stop_after=6)
     keep = w.add("SoraSaveDraft", latent=draft["LATENT"], name="draft")
-    look = w.add("SoraVAEDecode", vae=model["VAE"], latent=draft["LATENT"])
+    look = w.add("SoraVAEDecode", vae=vae, latent=draft["LATENT"])
     seen = w.add("SaveImage", "The draft, still noisy", images=look["IMAGE"], filename_prefix="sora/draft")
     sampler = sample(w, model, positive, negative, draft["LATENT"], title="The other 4")
-    frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
+    frames = w.add("SoraVAEDecode", vae=vae, latent=sampler["LATENT"])
     video = w.add("CreateVideo", images=frames["IMAGE"], fps=FPS)
     save = w.add("SaveVideo", video=video["VIDEO"], filename_prefix="sora/draft_continue", format="auto", codec="auto")
     for title, *column in (

@@ -269,9 +269,9 @@ def train_dit(
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         latents, subjects = buckets[rng.choice(len(buckets), p=shares)]
-        *tensors, texts, near = _draw_batch(rng, generator, training, latents, subjects, trainee.dit.config.patch)
-        x0, noise, level, near = (tensor.to(device) for tensor in (*tensors, near))
-        return trainee(x0, noise, level, texts, focused(level, near, training.focus) if training.focus else 1.0)
+        *tensors, texts = _draw_batch(rng, generator, training, latents, subjects, trainee.dit.config.patch)
+        x0, noise, level, near = (tensor.to(device) for tensor in tensors)
+        return trainee(x0, noise, level, texts, focused(level, near, training.focus))
 
     def validate(step: int, average: dict[str, Tensor]) -> None:
         smooth.load_state_dict(average)
@@ -306,8 +306,8 @@ def _draw_batch(
     latents: Tensor,
     subjects: Sequence[Subject],
     patch: tuple[int, int, int],
-) -> tuple[Tensor, Tensor, Tensor, list[str], Tensor]:
-    """Latents, noise, levels, captions and places near things (B, 1, T, H, W) of one batch."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, list[str]]:
+    """Latents, noise, levels, places near things (B, 1, T, H, W) and captions of one batch."""
     shape = tuple(latents.shape[2:])
     length = Grid.of(shape, patch).length
     shift = shift_for(length, training.shift)
@@ -325,7 +325,7 @@ def _draw_batch(
             levels.append(training_levels(1, generator, shift).view(1, 1, 1, 1).minimum(made))
             subject = subject.then if over or rng.random() < 0.5 else subject
         captions.append(caption_of(subject, rng))
-    return x0, noise, torch.stack(levels), captions, near
+    return x0, noise, torch.stack(levels), near, captions
 
 
 def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, path: Path, prompts: Sequence[str] = PROMPTS) -> None:
