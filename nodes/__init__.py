@@ -11,6 +11,7 @@ from .keyframes import SoraKeyframes
 from .load import SoraJoinExperts, SoraLoadDiT, SoraLoadModel, SoraLoadVAE
 from .long import SoraLongVideo
 from .patches import SoraPatchify, SoraPatchStrength, SoraUnpatchify, SoraViewPatches
+from .regions import SoraRegion
 from .report import SoraClipReport
 from .sampler import SoraSampler
 from .sdedit import SoraSDEdit
@@ -24,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     SoraLoadVAE,
     SoraJoinExperts,
     SoraTextEncode,
+    SoraRegion,
     SoraExpandPrompt,
     SoraDescribeClip,
     SoraEmptyVideo,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sora_core.world import describe, expand
+from ..sora_core.world import apart, describe, expand
 from . import host
 from .host import io, ui
 
@@ -16,7 +16,8 @@ class SoraTextEncode(io.ComfyNode):
             node_id="SoraTextEncode",
             display_name="Sora Text Encode",
             category="Sora/conditioning",
-            description="Turns a text into the features that the transformer reads through cross-attention.",
+            description="Turns a text into the features that the transformer reads through cross-attention. Of two "
+            "things that a text for sora-mini names, Sora Sampler makes each in a half of the frame.",
             inputs=[
                 io.Clip.Input("clip", tooltip="Text encoder, from the loader of the model."),
                 io.String.Input(
@@ -33,7 +34,12 @@ class SoraTextEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip: object, text: str) -> io.NodeOutput:
-        return io.NodeOutput(host.encode_text(clip, text))
+        whole = host.encode_text(clip, text)
+        parts = apart(text) if host.takes_apart(clip) else []
+        for number, part in enumerate(parts):
+            whole = host.with_region(whole, host.encode_text(clip, part), number)
+        note = "\n".join(f"{half} half: {part}" for half, part in zip(("first", "other"), parts, strict=False))
+        return io.NodeOutput(whole, ui=ui.PreviewText(note) if parts else None)
 
 
 class SoraExpandPrompt(io.ComfyNode):

@@ -23,6 +23,7 @@ from .convert import convert
 from .files import free_name, replacing
 from .layouts import LAYOUTS
 from .pipeline import Pipeline
+from .regions import Box, halves
 from .samplers import SAMPLERS
 from .sheet import contact_sheet
 from .video import METADATA_SUFFIXES, check_target, frame_rate, read_metadata, read_video, write_video
@@ -84,7 +85,10 @@ def generate(args: argparse.Namespace) -> None:
 
         prompt = expand(prompt, args.seed)
         print(prompt)
-    frames = pipeline.generate(prompt, width=width, height=height, frames=length, quiet=False, **settings)
+    regions = _parts(prompt, args.seed, width, height) if defaults.apart else []
+    frames = pipeline.generate(
+        prompt, width=width, height=height, frames=length, regions=regions, quiet=False, **settings
+    )
     notes = {"prompt": prompt, "model": Path(args.model).name} | {k: str(v) for k, v in settings.items()}
     metadata = notes if out.suffix.lower() in METADATA_SUFFIXES else None
     out = write_video(
@@ -93,6 +97,16 @@ def generate(args: argparse.Namespace) -> None:
     if sheet is not None:
         contact_sheet([frames], sheet, [prompt], overwrite=args.overwrite, numbered=True)
     print(f"{out}: {len(frames)} frames of {width}x{height} at {fps} fps, seed {args.seed}")
+
+
+def _parts(prompt: str, seed: int, width: int, height: int) -> list[tuple[str, Box]]:
+    """Where a prompt names two things, a text for each half of the frame, which are printed."""
+    from .world import apart
+
+    parts = list(zip(apart(prompt, seed), halves(width, height), strict=False))
+    for (text, _), side in zip(parts, ("left", "right") if width >= height else ("above", "below"), strict=False):
+        print(f"{side}: {text}")
+    return parts
 
 
 def encode(args: argparse.Namespace) -> None:

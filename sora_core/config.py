@@ -180,6 +180,7 @@ class SamplingDefaults(_Config):
     max_side: int = 256
     max_aspect: float = 2.0  # of the longer side to the shorter
     max_frames: int = 33
+    apart: bool = False  # two things of one text come out better each in a half of the frame; see `regions`
 
     def check(self, width: int, height: int, frames: int, time_factor: int) -> None:
         """Raises ValueError that names the nearest valid value where a clip of this size cannot be made."""

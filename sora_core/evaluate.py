@@ -17,8 +17,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .pipeline import Pipeline, frames_to_video, psnr, video_to_frames
+from .regions import halves
 from .video import read_video
-from .world import BACKGROUNDS, MOTIONS, SHAPES, STYLES, Scene, render, sample_scene
+from .world import BACKGROUNDS, MOTIONS, SHAPES, STYLES, Scene, apart, render, sample_scene
 from .world.captions import canonical, paraphrase
 from .world.score import analyse_two, analyse_wall, score
 
@@ -131,10 +132,16 @@ def through_vae(
 def clips_of(
     pipeline: Pipeline, cases: list[tuple[str, int]], shape: tuple[int, int, int], batch: int, **settings: Any
 ) -> Iterator[Tensor]:
-    """Frames of each (prompt, seed) in turn, sampled `batch` at a time."""
+    """Frames of each (prompt, seed) in turn, sampled `batch` at a time; of prompts that all name two things, as
+    `generate` makes them."""
     for begin in range(0, len(cases), batch):
         prompts, seeds = zip(*cases[begin : begin + batch], strict=True)
-        for latents in pipeline.sample(list(prompts), shape, seeds=list(seeds), **settings):
+        parts = [apart(prompt) for prompt in prompts] if pipeline.model.defaults.apart else []
+        regions = []
+        if parts and all(parts):
+            texts = [list(side) for side in zip(*parts, strict=True)]
+            regions = list(zip(texts, halves(shape[2], shape[1]), strict=True))
+        for latents in pipeline.sample(list(prompts), shape, seeds=list(seeds), regions=regions, **settings):
             yield pipeline.decode(latents[None])
 
 

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from .checkpoint import BUNDLED, Model, load_checkpoint
 from .denoiser import Denoiser
+from .dit import TextKV
 from .flow import StrengthMap, add_noise, schedule, shift_for
 from .patches import Grid, map_to_tokens, tokens_to_map
+from .regions import Box, Composed, Window, cut_map, placed
 from .samplers import SAMPLERS, Callback
 from .text import tokenize
 from .timeline import Timeline
@@ -91,6 +93,7 @@ class Pipeline:
         known: Tensor | None = None,
         strength: Tensor | None = None,
         ramps: Sequence[tuple[list[str], Tensor]] = (),
+        regions: Sequence[tuple[list[str], Box]] = (),
         callback: Callback | None = None,
         quiet: bool = True,
     ) -> Tensor:
@@ -98,12 +101,15 @@ class Pipeline:
 
         known, strength: latents to start from (B, z, T, H, W), and how far each place may leave them (B, 1, T, H, W)
         in 0..1; see `flow`. Without them everything is made from noise. ramps: each B further prompts, and the share of
-        every latent frame (T,) that they take over from the prompts before them.
+        every latent frame (T,) that they take over from the prompts before them. regions: each B prompts for a part of
+        the frame, where they stand instead of the others; see `regions`.
         """
         defaults, dit = self.model.defaults, self.model.dit
         check_settings(*seeds, steps=steps, cfg=cfg, solver=solver)
         solver = defaults.solver if solver is None else solver
         cfg = defaults.cfg if cfg is None else cfg
+        if ramps and regions:
+            raise ValueError("ramps and regions: one text that goes over into another cannot have texts for parts, too")
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         grid = Grid.of(latent_shape, dit.config.patch)
@@ -124,18 +130,27 @@ class Pipeline:
                 return known.clone()
             x = add_noise(known, noise, start) if start < 1 else noise
 
-        text = dit.prepare_text(self.encode_text(prompts))
-        unguided = dit.prepare_text(self.encode_text([negative] * len(prompts))) if cfg != 1 else None
+        def told(texts: list[str]) -> TextKV:
+            return dit.prepare_text(self.encode_text(texts))
+
+        unguided = told([negative] * len(prompts)) if cfg != 1 else None
         interval = defaults.cfg_interval if cfg_interval is None else cfg_interval
-        further = [(dit.prepare_text(self.encode_text(texts)), share) for texts, share in ramps]
+        further = [(told(texts), share) for texts, share in ramps]
         sigmas = schedule(defaults.steps if steps is None else steps, shift_for(grid.length, defaults.shift), start)
-        if known is None or strength is None:
-            denoiser = Denoiser(dit, text, unguided, cfg, interval, ramps=further)
-            return SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet)
-        task = StrengthMap(strength, known, noise, sigmas)
-        denoiser = Denoiser(dit, text, unguided, cfg, interval, task, further, defaults.cfg_before)
-        x = SAMPLERS[solver](denoiser, x, sigmas, callback=callback, disable=quiet, waiting=task.waiting)
-        return task.finish(x)
+        task = None if known is None or strength is None else StrengthMap(strength, known, noise, sigmas)
+
+        def denoiser(texts: list[str], task: StrengthMap | None) -> Denoiser:
+            return Denoiser(dit, told(texts), unguided, cfg, interval, task, further, defaults.cfg_before)
+
+        def part(texts: list[str], window: Window) -> Denoiser:
+            return denoiser(texts, None if task is None else cut_map(task, window))
+
+        model: Denoiser | Composed = denoiser(prompts, task)
+        if regions:
+            model = Composed([(part(texts, window), window, w) for texts, window, w in placed(prompts, regions, grid)])
+        waiting = None if task is None else task.waiting
+        x = SAMPLERS[solver](model, x, sigmas, callback=callback, disable=quiet, waiting=waiting)
+        return x if task is None else task.finish(x)
 
     def generate(
         self,
@@ -144,6 +159,7 @@ class Pipeline:
         width: int | None = None,
         height: int | None = None,
         frames: int | None = None,
+        regions: Sequence[tuple[str, Box]] = (),
         seed: int = 0,
         negative: str = "",
         steps: int | None = None,
@@ -155,8 +171,9 @@ class Pipeline:
         """Frames (T, H, W, 3) in 0..1 from a prompt; one frame makes an image.
 
         width, height: pixels. seed: same seed, same machine, same frames. steps: of the solver. cfg: how strongly the
-        prompt is followed, 1 for not at all more than the model would. Raises ValueError on a size the model was not
-        made for, and on an empty prompt.
+        prompt is followed, 1 for not at all more than the model would. regions: texts for parts of the frame, which
+        stand there instead of the prompt. Raises ValueError on a size the model was not made for, and on an empty
+        prompt.
         """
         defaults, vae = self.model.defaults, self.model.vae
         width, height, frames = (
@@ -169,7 +186,7 @@ class Pipeline:
         defaults.check(width, height, frames, vae.config.time_factor)
         latents = self.sample(
             [prompt], vae.latent_shape(frames, height, width), seeds=[seed], negative=negative, steps=steps, cfg=cfg,
-            cfg_interval=cfg_interval, solver=solver, quiet=quiet,
+            cfg_interval=cfg_interval, solver=solver, regions=[([text], box) for text, box in regions], quiet=quiet,
         )  # fmt: skip
         return self.decode(latents)
 

@@ -10,7 +10,8 @@ def text_to_video() -> Workflow:
     w = Workflow(
         "text_to_video",
         "# Text to video\n\nA text and noise go in, a clip comes out.\n\n"
-        "1. **Prompt**: a shape, a colour, a motion and a place, as in *a yellow circle grows on a night background*.\n"
+        "1. **Prompt**: a shape, a colour, a motion and a place, as in *a yellow circle grows on a night background*. "
+        "Two things, joined by *and*, are made in a half of the frame each.\n"
         "2. **Canvas**: width and height in multiples of 16 pixels, 4n + 1 frames.\n"
         "3. **Queue**. Another seed gives another clip.\n\n"
         "sora-mini plays at 12 frames a second.",
@@ -22,6 +23,41 @@ def text_to_video() -> Workflow:
     sampler = sample(w, model, positive, negative, empty["LATENT"])
     frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
     save_video(w, frames["IMAGE"], "sora/text_to_video", (model,), (positive, negative, empty), (sampler,), (frames,))
+    return w
+
+
+def regions() -> Workflow:
+    w = Workflow(
+        "regions",
+        "# A text for every part of the frame\n\nThree *Sora Region* in a row give a wide canvas three things, each "
+        "from a text of its own: of one text for all, a small model mixes up their colours and shapes.\n\nEvery box is "
+        "made as a clip of its own; where boxes overlap they are mixed in every step, so that no edge shows. Where "
+        "they leave a rest, the text at the beginning of the row stands; here they leave none.\n\n*Sora Text Encode* "
+        "does the same by itself where a text names two things: it gives each a half of the frame.",
+    )
+    model = w.add("SoraLoadModel", checkpoint=BUNDLED)
+    negative = w.add("SoraTextEncode", "Negative (empty)", clip=model["CLIP"], text="")
+    encoded, placed, text = [], [], negative
+    for title, left, shown in (
+        ("Left", 0.0, "a red square grows"), ("Middle", 0.3, "a yellow circle stays still"),
+        ("Right", 0.6, "a blue ring moves up"),
+    ):  # fmt: skip
+        encoded.append(w.add("SoraTextEncode", title, clip=model["CLIP"], text=f"{shown} on a night background"))
+        text = w.add(
+            "SoraRegion", f"{title} box", rest=text["CONDITIONING"], region=encoded[-1]["CONDITIONING"],
+            left=left, top=0.0, width=0.4, height=1.0,
+        )  # fmt: skip
+        placed.append(text)
+    empty = w.add("SoraEmptyVideo", "Wide canvas", width=256, height=128, frames=17, batch_size=1)
+    sampler = sample(w, model, text, negative, empty["LATENT"])
+    frames = w.add("SoraVAEDecode", vae=model["VAE"], latent=sampler["LATENT"])
+    video = w.add("CreateVideo", images=frames["IMAGE"], fps=FPS)
+    save = w.add("SaveVideo", video=video["VIDEO"], filename_prefix="sora/regions", format="auto", codec="auto")
+    for title, *column in (
+        ("Model", model, negative), ("Texts", *encoded), ("Places", *placed), ("Sample", empty, sampler),
+        ("Decode", frames, video), ("Save", save),
+    ):  # fmt: skip
+        w.column(title, *column)
     return w
 
 

@@ -13,7 +13,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from basics import draft_continue, expand_prompt, patches, stock_sampler, text_to_image, text_to_video, vae_roundtrip  # noqa: E402
+from basics import (  # noqa: E402
+    draft_continue,
+    expand_prompt,
+    patches,
+    regions,
+    stock_sampler,
+    text_to_image,
+    text_to_video,
+    vae_roundtrip,
+)
 from graph import Workflow  # noqa: E402
 from long_clips import long_edit, long_video, your_video  # noqa: E402
 from tasks import (  # noqa: E402
@@ -32,7 +41,7 @@ from tasks import (  # noqa: E402
 from wan import wan_experts, wan_extend, wan_image_to_video, wan_text_to_video  # noqa: E402
 
 WORKFLOWS: tuple[Callable[[], Workflow], ...] = (
-    text_to_video, expand_prompt, text_to_image, vae_roundtrip, patches, stock_sampler,
+    text_to_video, expand_prompt, regions, text_to_image, vae_roundtrip, patches, stock_sampler,
     extend, extend_backward, describe, transition, loop, keyframes, sdedit, reroll, inpaint, outpaint, draft_refine,
     draft_continue,
     long_video, long_edit, your_video, wan_text_to_video, wan_experts, wan_image_to_video, wan_extend,

@@ -36,6 +36,10 @@ class Kind:
 KINDS = {
     "SoraLoadModel": Kind({}, ("checkpoint",), ("MODEL", "CLIP", "VAE"), (300, 100)),
     "SoraTextEncode": Kind({"clip": "CLIP"}, ("text",), ("CONDITIONING",), (300, 130)),
+    "SoraRegion": Kind(
+        {"rest": "CONDITIONING", "region": "CONDITIONING"}, ("left", "top", "width", "height"), ("CONDITIONING",),
+        (260, 170),
+    ),
     "SoraExpandPrompt": Kind({}, ("text", "seed"), ("STRING text",), (300, 230)),
     "SoraDescribeClip": Kind({"images": "IMAGE"}, (), ("STRING text",), (260, 130)),
     "SoraEmptyVideo": Kind(

@@ -28,6 +28,7 @@ from ...sora_core.samplers import Progress, check_span, solve, solve_again
 from ...sora_core.selection import count_frames
 from ...sora_core.timeline import FACTOR
 from .model import STRENGTH, HostModel
+from .regions import as_areas
 
 PROGRESS = "sora_progress"  # key of a LATENT whose run was stopped: its settings, its begin, how far it came
 PREVIEW_SIDE, PREVIEW_FPS = 256, 4  # pixels; latent frames a second
@@ -76,7 +77,8 @@ def sample(
     ours = isinstance(model.model, HostModel)
     per_token = ours and model.model.per_token
     patch = model.model.diffusion_model.config.patch if ours else (1, 1, 1)
-    strength = _strength(latent, known, Grid.of(tuple(known.shape[2:]), patch))
+    grid = Grid.of(tuple(known.shape[2:]), patch)
+    strength = _strength(latent, known, grid)
     start = 1.0 if strength is None else float(strength.max())
     if start == 0:
         return latent | {"samples": known.clone()}
@@ -84,6 +86,7 @@ def sample(
         strength = None
     levels = schedule(steps, shift, start)
     check_span(levels, stop or None, progress)
+    positive, negative = as_areas(positive, negative, grid)
     if per_token and strength is not None:
         positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
 

@@ -23,6 +23,7 @@ class HostTokenizer:
         assert tokenizer_data is not None
         self.tokenizer: Tokenizer = tokenizer_data["tokenizer"]
         self.max_tokens: int = tokenizer_data["max_tokens"]
+        self.apart: bool = tokenizer_data["apart"]
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, list]:
         ids = tokenize(self.tokenizer, [text], self.max_tokens)[0].tolist()
@@ -63,7 +64,7 @@ class HostTextEncoder(nn.Module):
 def native_clip(model: Model) -> comfy.sd.CLIP:
     target = comfy.supported_models_base.ClipTarget(HostTokenizer, HostTextEncoder)
     target.params = {"config": model.text.config}
-    data = {"tokenizer": model.tokenizer, "max_tokens": model.text.config.max_tokens}
+    data = {"tokenizer": model.tokenizer, "max_tokens": model.text.config.max_tokens, "apart": model.defaults.apart}
     parameters = sum(p.numel() for p in model.text.parameters())
     clip = comfy.sd.CLIP(target, tokenizer_data=data, parameters=parameters)
     clip.load_sd(model.text.state_dict())
@@ -74,6 +75,11 @@ def encode_text(clip: comfy.sd.CLIP, text: str) -> list:
     """A text as CONDITIONING."""
     clip = present(clip)
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+def takes_apart(clip: comfy.sd.CLIP) -> bool:
+    """Whether its model makes two things of one text better from a text each."""
+    return getattr(present(clip).tokenizer, "apart", False)
 
 
 def present(clip: comfy.sd.CLIP | None) -> comfy.sd.CLIP:

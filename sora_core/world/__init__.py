@@ -8,7 +8,7 @@
 """
 
 from .captions import canonical, corpus, draw_caption, paraphrase, rich, short
-from .prompts import describe, expand
+from .prompts import apart, describe, expand
 from .render import mask, render
 from .scene import (
     BACKGROUNDS,
@@ -45,6 +45,7 @@ __all__ = [
     "analyse",
     "analyse_two",
     "analyse_wall",
+    "apart",
     "canonical",
     "check_words",
     "corpus",

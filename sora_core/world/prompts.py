@@ -79,6 +79,20 @@ def expand(text: str, seed: int = 0) -> str:
     """The canonical caption of a scene of which a text says something. Words outside the world are left out.
 
     Raises ValueError where the text says nothing of this world, or speaks of more than two things."""
+    return canonical(_scene(text, seed))
+
+
+def apart(text: str, seed: int = 0) -> list[str]:
+    """Where a text names two things, the canonical caption of each by itself, on the ground that they share; else none:
+    of one thing, of more than two, and where there is a wall."""
+    wishes, _, _, wall = _read(text)
+    if wall or len(wishes) != MOST_THINGS or not all("shape" in said for said in wishes):
+        return []
+    scene = _scene(text, seed)
+    return [canonical(replace(scene, things=(thing,))) for thing in scene.things]
+
+
+def _scene(text: str, seed: int) -> Scene:
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed {seed}: seeds run from 0 to 2**63 - 1")
     wishes, place, style, wall = _read(text)
@@ -93,7 +107,7 @@ def expand(text: str, seed: int = 0) -> str:
     colours = [said.get("colour") for said in wishes]
     place = place or _pick(rng, [b for b in BACKGROUNDS if all(c is None or is_visible(c, b) for c in colours)])
     things = tuple(_thing(said, place, wall, rng) for said in wishes)
-    return canonical(Scene(things, place, style or "plain", wall))
+    return Scene(things, place, style or "plain", wall)
 
 
 def describe(frames: Tensor) -> str:

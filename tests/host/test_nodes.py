@@ -28,6 +28,7 @@ PAGES = Path(__file__).parents[2] / "web" / "docs"
 NODES = {
     "SoraLoadModel": ("MODEL", "CLIP", "VAE"),
     "SoraTextEncode": ("CONDITIONING",),
+    "SoraRegion": ("CONDITIONING",),
     "SoraExpandPrompt": ("STRING",),
     "SoraDescribeClip": ("STRING",),
     "SoraEmptyVideo": ("LATENT",),

@@ -1,0 +1,89 @@
+"""Texts for parts of the frame on a real host: the same latents as in the core."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from prompts import by_class, latents
+
+from sora_core.checkpoint import Model, save_checkpoint
+from sora_core.pipeline import Pipeline
+from sora_core.regions import Box, halves
+from sora_core.world.prompts import apart
+
+TWO = "a red circle grows and a blue square moves right on a night background"
+
+
+@pytest.mark.parametrize("regions", [3, 2])
+def test_regions_are_those_of_the_core(server: Any, api: Any, tmp_path: Path, bundled: Model, regions: int) -> None:
+    """Also where they leave a rest, which has the text at the beginning of the row."""
+    prompt = api("regions")
+    sampler, placed = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraRegion")[:regions]
+    prompt[sampler]["inputs"] |= {"steps": 4, "seed": 5, "positive": [placed[-1], 0]}
+    first = prompt[placed[0]]["inputs"]["rest"][0]
+    prompt[first]["inputs"]["text"] = rest = "a green star spins on a night background"
+    negative = {"class_type": "CLIPTextEncode", "inputs": prompt[first]["inputs"] | {"text": ""}}
+    prompt["empty"] = negative
+    prompt[sampler]["inputs"]["negative"] = ["empty", 0]
+    ours = latents(server, prompt, sampler, tmp_path)
+    inputs = [prompt[node]["inputs"] for node in placed]
+    expected = [
+        ([prompt[i["region"][0]]["inputs"]["text"]], Box(*(i[side] for side in ("left", "top", "width", "height"))))
+        for i in inputs
+    ]
+    core = Pipeline(bundled).sample([rest], tuple(ours.shape[2:]), seeds=[5], steps=4, regions=expected)
+    assert (ours - core).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(128, 96), (96, 128)])
+def test_two_things_of_a_text_get_a_half_each(
+    server: Any, api: Any, tmp_path: Path, bundled: Model, size: tuple[int, int]
+) -> None:
+    """Of a checkpoint that says so, whichever way the frame is parted; KSampler reads the text as one."""
+    model = replace(bundled, defaults=replace(bundled.defaults, apart=True))
+    save_checkpoint(server.base / "models" / "sora" / "apart.safetensors", model)
+    prompt = api("text_to_video")
+    sampler, encode = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraTextEncode")[0]
+    prompt[by_class(prompt, "SoraLoadModel")[0]]["inputs"]["checkpoint"] = "apart.safetensors"
+    prompt[by_class(prompt, "SoraEmptyVideo")[0]]["inputs"] |= {"width": size[0], "height": size[1]}
+    prompt[encode]["inputs"]["text"] = TWO
+    prompt[sampler]["inputs"] |= {"steps": 4, "seed": 5}
+    ours = latents(server, prompt, sampler, tmp_path)
+    regions = [([text], box) for text, box in zip(apart(TWO), halves(*size), strict=True)]
+    core = Pipeline(bundled).sample([TWO], tuple(ours.shape[2:]), seeds=[5], steps=4, regions=regions)
+    assert (ours - core).abs().max() < 1e-4
+    prompt[encode]["class_type"] = "CLIPTextEncode"
+    whole = latents(server, prompt, sampler, tmp_path)
+    assert (whole - ours).abs().max() > 0.1
+
+
+def test_regions_keep_what_a_map_keeps(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = api("patches")
+    sampler, positive = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraTextEncode")[0]
+    prompt["region"] = {
+        "class_type": "SoraRegion",
+        "inputs": {
+            "rest": [positive, 0],
+            "region": [positive, 0],
+            "left": 0.5,
+            "top": 0.0,
+            "width": 0.5,
+            "height": 0.5,
+        },
+    }
+    prompt[sampler]["inputs"] |= {"steps": 3, "positive": ["region", 0]}
+    sampled = latents(server, prompt, sampler, tmp_path)
+    known = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
+    assert torch.equal(sampled[:, :, :3], known[:, :, :3]) and sampled.isfinite().all()
+
+
+def test_a_box_outside_the_frame_is_refused(server: Any, api: Any) -> None:
+    prompt = api("regions")
+    prompt[by_class(prompt, "SoraRegion")[0]]["inputs"] |= {"left": 0.7, "width": 0.6}
+    error = server.run(prompt).error
+    assert error is not None and "ends inside the frame" in str(error)
+    assert server.get("/system_stats")
