@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sora_core.tasks import extend
+from ..sora_core.tasks import CARRY, extend
 from .host import io
 from .timeline import OUTPUTS, prepared
 
@@ -28,10 +28,18 @@ class SoraExtend(io.ComfyNode):
                     tooltip="Frames of the clip that the model sees. With new frames at both ends it sees the whole "
                     "clip, which may have twice as many; longer ones take two of these nodes, one for each end.",
                 ),
+                io.Float.Input(
+                    "carry", default=CARRY, min=0.0, max=1.0, step=0.05, optional=True,
+                    tooltip="Where the clip moves steadily, as many new frames as are seen begin from its motion "
+                    "carried on, at this strength: the pace stays. 1 begins from noise, as everywhere else; take it "
+                    "where the text tells of another motion.",
+                ),
             ],
             outputs=OUTPUTS,
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, vae: object, images: Tensor, before: int, after: int, overlap: int) -> io.NodeOutput:
-        return prepared(vae, extend(images[..., :3].cpu(), before=before, after=after, overlap=overlap))
+    def execute(
+        cls, vae: object, images: Tensor, before: int, after: int, overlap: int, carry: float = CARRY
+    ) -> io.NodeOutput:
+        return prepared(vae, extend(images[..., :3].cpu(), before=before, after=after, overlap=overlap, carry=carry))

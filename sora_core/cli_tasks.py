@@ -17,7 +17,7 @@ from .cues import parse_cues, seen_from
 from .long import PipelineEngine, make_long, make_timeline
 from .pipeline import Pipeline
 from .report import draw_report, report
-from .tasks import backward_parts, edit, extend, interpolate, levels, loop
+from .tasks import CARRY, backward_parts, edit, extend, interpolate, levels, loop
 from .timeline import FACTOR, Timeline
 from .video import Video, check_target, frame_rate, has_sound, pixel_aspect, read_video, write_video
 
@@ -123,14 +123,15 @@ def _opened(args: argparse.Namespace, free: Free) -> tuple[Path, Video, Pipeline
 
 def run_extend(args: argparse.Namespace, free: Free) -> None:
     out, video, pipeline = _opened(args, free)
-    clip, before, after, overlap = video.frames, args.before, args.after, args.overlap
+    clip, before, after = video.frames, args.before, args.after
+    told = {"overlap": args.overlap, "carry": args.carry}
     most, further = _window(args, pipeline) or pipeline.model.defaults.max_frames, []
-    apart = bool(before and after) and len(clip) > 2 * overlap  # too far from each other to be seen together
-    line = extend(clip, before=0 if apart else before, after=after, overlap=overlap)
+    apart = bool(before and after) and len(clip) > 2 * args.overlap  # too far from each other to be seen together
+    line = extend(clip, before=0 if apart else before, after=after, **told)
     if before and (apart or len(line.canvas) > most):  # one end at a time
-        counts = backward_parts(before, len(clip), overlap, most)
-        further = [partial(extend, before=count, overlap=overlap) for count in counts]
-        line = extend(clip, after=after, overlap=overlap) if after else further.pop(0)(clip)
+        counts = backward_parts(before, len(clip), args.overlap, most)
+        further = [partial(extend, before=count, **told) for count in counts]
+        line = extend(clip, after=after, **told) if after else further.pop(0)(clip)
     _run(args, out, pipeline, line, _rate(args, pipeline, (args.video, video)), further=further)
 
 
@@ -256,6 +257,8 @@ def add_tasks(
     one.add_argument("prompt", help="what the clip shows")
     one.add_argument("--after", type=int, default=0, help="new frames after the clip")
     one.add_argument("--before", type=int, default=0, help="new frames before the clip")
+    text = "strength at which new frames begin from a steady motion carried on; 1: from noise"
+    one.add_argument("--carry", type=float, default=CARRY, help=f"{text} (default {CARRY})")
     windowed(one)
     made(one, "extended.mp4")
 

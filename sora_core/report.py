@@ -3,9 +3,7 @@
 A frozen clip has no seams and no drift, so both stand beside its motion: a seam is measured against the clip's own
 inter-frame difference, and the share of still pairs is counted.
 
-The motion before and after a seam is one translation of whatever changes, fitted coarse to fine (Lucas and Kanade
-1981). Against the procedural world's true motion it is within half a pixel of 96 where things travel, over scenes too,
-and next to none where they spin, grow or where only waves roll.
+The motion before and after a seam is that of `motion`.
 
 Letters: T frames, H W pixels. All differences are of sRGB values in 0..1, mean absolute over pixels and channels.
 """
@@ -24,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from .motion import translation
 
 FLOOR = 0.1 / 255  # least value that others are divided by: a tenth of an 8-bit step
 STILL_MEAN, STILL_BLOCK = 1 / 255, 1 / 16  # of a still pair; a VAE's flicker mostly stays below
@@ -199,7 +199,7 @@ def _measure_seam(frames: Tensor, k: int, seams: Sequence[int], motion: float) -
     (last,), (first,) = _each(left[-1:]), _each(right[:1])
     jump = None
     if min(len(left), len(right)) > 1:
-        change = _translation(*_each(right[:2])) - _translation(*_each(left[-2:]))
+        change = translation(*_each(right[:2])) - translation(*_each(left[-2:]))
         jump = float(change.norm()) / min(frames.shape[1:3])
     colour = _distance(_mean_colour(left[-FEW:]), _mean_colour(right[:FEW]))
     return Seam(after, max(_difference(last, first), FLOOR) / max(motion, FLOOR), jump, colour)
@@ -230,64 +230,6 @@ def _look(frame: Tensor) -> tuple[float, float, float]:
     padded = F.pad(luma[None], (0, 1, 0, 1), mode="replicate")[0]
     gradient = torch.hypot(padded[1:, :-1] - luma, padded[:-1, 1:] - luma)
     return float(luma.mean()), float(luma.std(correction=0)), float(gradient.mean())
-
-
-# -- motion ------------------------------------------------------------------------------------------------------
-
-_COARSEST = 12  # least shorter side of the pyramid, pixels
-_STEPS = 6  # of the fit, per level, of a pixel at most
-_MOVES = 0.25  # of the largest change in a frame: where something moves, not where noise flickers
-
-
-def _translation(a: Tensor, b: Tensor) -> Tensor:
-    """The one displacement (x, y) in pixels of what changes from frame a to frame b, each (H, W, 3).
-
-    Only changed places count, so a still background does not hold things back. What no translation explains (spinning,
-    growing, waves, noise, a cut) counts as no motion: from a quarter of the squared change explained, where the motion
-    begins to count, to three quarters, where it counts fully.
-    """
-    levels = [(a.movedim(-1, 0)[None], b.movedim(-1, 0)[None])]  # 1 3 H W
-    while min(levels[-1][0].shape[2:]) >= 2 * _COARSEST:
-        a, b = (F.avg_pool2d(image, 2) for image in levels[-1])
-        levels.append((a, b))
-    shift = torch.zeros(2)
-    for a, b in reversed(levels):
-        shift, moving = 2 * shift, _moving(a, b)
-        for _ in range(_STEPS):
-            moved, inside = _shifted(b, shift)
-            step = _fit(a, moved, moving & inside)
-            shift = shift + step / step.norm().clamp(min=1)
-    moved, inside = _shifted(b, shift)
-    weight = (moving & inside).float()
-    before, after = (((a - image).square() * weight).sum() for image in (b, moved))
-    explained = 1 - after / before.clamp(min=1e-12)
-    return shift * (2 * explained - 0.5).clamp(0, 1)
-
-
-def _moving(a: Tensor, b: Tensor) -> Tensor:
-    """Places (1, 1, H, W) that change, from images (1, 3, H, W)."""
-    change = F.avg_pool2d((a - b).abs().amax(1, keepdim=True), 3, 1, 1)
-    some = change.flatten()[:: 1 + change.numel() // 2**22]  # quantiles of more than 2**24 values are refused
-    return change > max(_MOVES * float(some.quantile(0.99)), 1 / 255)
-
-
-def _shifted(image: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """An image (1, 3, H, W) sampled `shift` (x, y) pixels away, and the places (H, W) where that lies inside it."""
-    height, width = image.shape[2:]
-    x, y = torch.arange(width) + 0.5 + shift[0], torch.arange(height) + 0.5 + shift[1]
-    places = torch.stack(torch.meshgrid(x * 2 / width - 1, y * 2 / height - 1, indexing="xy"), -1)  # H W 2
-    inside = (places.abs() <= 1).all(-1)
-    return F.grid_sample(image, places[None], padding_mode="border", align_corners=False), inside
-
-
-def _fit(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
-    """The small displacement (x, y) from a to b, images (1, 3, H, W), by least squares over the marked places."""
-    padded = F.pad((a + b) / 2, (1, 1, 1, 1), mode="replicate")
-    slopes = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
-    gradient = (torch.stack(slopes, -1) / 2 * where[..., None]).flatten(0, -2)  # pixels 2
-    normal = gradient.T @ gradient
-    normal = normal + (0.01 * normal.trace() + 1e-9) * torch.eye(2)  # an edge alone says nothing of motion along it
-    return torch.linalg.solve(normal, gradient.T @ (a - b).flatten())
 
 
 # -- picture -----------------------------------------------------------------------------------------------------

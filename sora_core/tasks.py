@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .edges import held
+from .motion import carried_on
 from .selection import frame_range
-from .timeline import FACTOR, Timeline
+from .timeline import FACTOR, SOFT, Timeline
 
+CARRY = 0.9  # strength of frames that begin from the motion carried on: lower ones stay nearer to it
 BEFORE, BEHIND = 9, 8  # frames around an edited span that the model sees: three latents and two
 
 
@@ -27,13 +29,17 @@ def empty(frames: int, height: int, width: int) -> Timeline:
     return Timeline(torch.zeros(length, height, width, 3), torch.ones(length, 1, 1), nothing, (), (0, frames))
 
 
-def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9) -> Timeline:
+def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9, carry: float = CARRY) -> Timeline:
     """A clip (T, H, W, 3) with new frames before it, after it, or both. overlap: frames the model sees of it; all of
-    them where it goes on at both ends, so the clip has at most twice as many then."""
+    them where it goes on at both ends, so the clip has at most twice as many then. carry: where the clip moves steadily
+    (`motion.carried_on`), as many new frames as are seen begin from its motion carried on, at this strength; at 1 they
+    begin from noise, as all others do."""
     _check_clip("the clip", frames, 1)
     if min(before, after) < 0 or before + after == 0:
         raise ValueError(f"extend by {before} before and {after} after: at least one has to be above 0, none below")
     _check_overlap(overlap)
+    if not 0 <= carry <= 1:
+        raise ValueError(f"carry {carry}: 1 begins from noise, less from the motion carried on; choose from 0 to 1")
     count = len(frames)
     if before and after:
         if count > 2 * overlap:
@@ -45,9 +51,11 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9)
         return _joined([(frames, lead)], lead + count + after, (lead - before, lead + count + after))
     if after:
         seen = _whole_below(min(overlap, count))
-        return _joined([(frames[count - seen :], 0)], seen + after, (seen, seen + after), before=frames)
+        line = _joined([(frames[count - seen :], 0)], seen + after, (seen, seen + after), before=frames)
+        return _carrying_on(line, seen, carry)
     seen, lead = max(FACTOR, min(overlap, count) // FACTOR * FACTOR), _whole(before)
-    return _joined([(held(frames[:seen], seen), lead)], lead + seen, (lead - before, lead), after=frames)
+    line = _joined([(held(frames[:seen], seen), lead)], lead + seen, (lead - before, lead), after=frames)
+    return _leading_up(line, lead, carry)
 
 
 def backward_parts(before: int, length: int, overlap: int, most: int) -> list[int]:
@@ -200,6 +208,29 @@ def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int],
         strength[at:stop], keep[at:end] = 0, True
         pieces.append((at, stop - at))
     return Timeline(canvas, strength, keep, tuple(pieces), show, outside.get("before"), outside.get("after"))
+
+
+def _carrying_on(line: Timeline, seen: int, carry: float) -> Timeline:
+    """Where the first `seen` frames move steadily, as many behind them begin from that, at this strength."""
+    stop = min(seen + (seen - 1) // FACTOR * FACTOR, len(line.canvas))
+    guess = carried_on(line.canvas[:seen], stop - seen) if carry < 1 else None
+    if guess is None:
+        return line
+    canvas, strength = line.canvas.clone(), line.strength.clone()
+    canvas[seen:stop], strength[seen:stop] = guess, carry
+    return replace(line, canvas=canvas, strength=strength, pieces=((0, stop),))
+
+
+def _leading_up(line: Timeline, lead: int, carry: float) -> Timeline:
+    """Where the frames from `lead` on move steadily, as many before them begin from what led there."""
+    begin = lead - min(lead - 1, (len(line.canvas) - lead) // FACTOR * FACTOR)  # the first frame of a latent
+    guess = carried_on(line.canvas[lead:].flip(0), lead - begin) if carry < 1 else None
+    if guess is None:
+        return line
+    canvas, strength = line.canvas.clone(), line.strength.clone()
+    canvas[begin:lead], strength[begin:lead] = guess.flip(0), carry
+    strength[lead : lead + FACTOR] = SOFT  # its past is a guess, so it may move a little
+    return replace(line, canvas=canvas, strength=strength, pieces=((begin, len(canvas) - begin),))
 
 
 def _gap(a: Tensor, b: Tensor, count: int, overlap: int) -> Timeline:

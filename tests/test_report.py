@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sora_core.report import Report, _moving, draw_report, report
+from sora_core.motion import _moving
+from sora_core.report import Report, draw_report, report
 from sora_core.world import Scene, render, scene_of
 
 T, SIDE = 17, 96

@@ -65,7 +65,8 @@ KINDS = {
         ("IMAGE",), (300, 300),
     ),
     "SoraExtend": Kind(
-        {"vae": "VAE", "images": "IMAGE"}, ("before", "after", "overlap"), ("LATENT", "STRING seams"), (300, 140)
+        {"vae": "VAE", "images": "IMAGE"}, ("before", "after", "overlap", "carry"), ("LATENT", "STRING seams"),
+        (300, 164),
     ),
     "SoraInterpolate": Kind(
         {"vae": "VAE", "images_a": "IMAGE", "images_b": "IMAGE"},

@@ -16,7 +16,7 @@ def extend() -> Workflow:
     clip = material(w, "red", "circle", "moves left", "sky")
     model, vae = loader(w)
     half = w.add("ImageFromBatch", "The clip: its first half", image=clip["IMAGE"], batch_index=0, length=9)
-    task = w.add("SoraExtend", vae=vae, images=half["IMAGE"], before=0, after=8, overlap=9)
+    task = w.add("SoraExtend", vae=vae, images=half["IMAGE"], before=0, after=8, overlap=9, carry=0.9)
     finish(w, model, task, PROMPT, "extend", clip, half, source=half)
     return w
 
@@ -31,7 +31,7 @@ def describe() -> Workflow:
     model, vae = loader(w)
     half = w.add("ImageFromBatch", "The clip: its first half", image=clip["IMAGE"], batch_index=0, length=9)
     words = w.add("SoraDescribeClip", images=half["IMAGE"])
-    task = w.add("SoraExtend", vae=vae, images=half["IMAGE"], before=0, after=8, overlap=9)
+    task = w.add("SoraExtend", vae=vae, images=half["IMAGE"], before=0, after=8, overlap=9, carry=0.9)
     finish(w, model, task, words["text"], "describe", clip, half, words, source=half)
     return w
 
@@ -45,7 +45,7 @@ def extend_backward() -> Workflow:
     clip = material(w, "blue", "square", "moves right", "sand")
     model, vae = loader(w)
     half = w.add("ImageFromBatch", "The clip: its second half", image=clip["IMAGE"], batch_index=8, length=9)
-    task = w.add("SoraExtend", vae=vae, images=half["IMAGE"], before=8, after=0, overlap=9)
+    task = w.add("SoraExtend", vae=vae, images=half["IMAGE"], before=8, after=0, overlap=9, carry=0.9)
     prompt = "a blue square moves right on a sand background"
     finish(w, model, task, prompt, "extend_backward", clip, half, source=half, source_at=8)
     return w
