@@ -10,7 +10,7 @@ from .host import io
 class SoraRegion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        share = {"min": 0.0, "max": 1.0, "step": 0.01}
+        share, size = ({"min": least, "max": 1.0, "step": 0.01} for least in (0.0, 0.1))
         return io.Schema(
             node_id="SoraRegion",
             display_name="Sora Region",
@@ -22,11 +22,23 @@ class SoraRegion(io.ComfyNode):
                 io.Conditioning.Input("region", tooltip="The text of the box, as of a clip of its own."),
                 io.Float.Input("left", default=0.0, **share, tooltip="Left side of the box, as a share of the width."),
                 io.Float.Input("top", default=0.0, **share, tooltip="Top of the box, as a share of the height."),
-                io.Float.Input("width", default=0.58, **share, tooltip="Width of the box, as a share of the frame's."),
-                io.Float.Input("height", default=1.0, **share, tooltip="Height of the box, as a share of the frame's."),
+                io.Float.Input("width", default=0.5, **size, tooltip="Width of the box, as a share of the frame's."),
+                io.Float.Input("height", default=1.0, **size, tooltip="Height of the box, as a share of the frame's."),
             ],
             outputs=[io.Conditioning.Output(tooltip="All texts with their places, for the positive of Sora Sampler.")],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        left: float | None = None,
+        top: float | None = None,
+        width: float | None = None,
+        height: float | None = None,
+    ) -> bool | str:
+        if None in (left, top, width, height):  # a linked one is not known yet
+            return True
+        return host.accepts(lambda _: Box(left, top, width, height), "")
 
     @classmethod
     def execute(cls, rest: list, region: list, left: float, top: float, width: float, height: float) -> io.NodeOutput:

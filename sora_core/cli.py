@@ -85,11 +85,12 @@ def generate(args: argparse.Namespace) -> None:
 
         prompt = expand(prompt, args.seed)
         print(prompt)
-    regions = _parts(prompt, args.seed, width, height) if defaults.apart else []
+    regions = _parts(prompt, halves(width, height, defaults.min_side)) if defaults.apart else []
     frames = pipeline.generate(
         prompt, width=width, height=height, frames=length, regions=regions, quiet=False, **settings
     )
     notes = {"prompt": prompt, "model": Path(args.model).name} | {k: str(v) for k, v in settings.items()}
+    notes |= {"parts": "; ".join(text for text, _ in regions)} if regions else {}
     metadata = notes if out.suffix.lower() in METADATA_SUFFIXES else None
     out = write_video(
         out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True, metadata=metadata
@@ -99,13 +100,13 @@ def generate(args: argparse.Namespace) -> None:
     print(f"{out}: {len(frames)} frames of {width}x{height} at {fps} fps, seed {args.seed}")
 
 
-def _parts(prompt: str, seed: int, width: int, height: int) -> list[tuple[str, Box]]:
+def _parts(prompt: str, boxes: list[Box]) -> list[tuple[str, Box]]:
     """Where a prompt names two things, a text for each half of the frame, which are printed."""
-    from .world import apart
+    from .world import apart  # the world is not needed for the rest
 
-    parts = list(zip(apart(prompt, seed), halves(width, height), strict=False))
-    for (text, _), side in zip(parts, ("left", "right") if width >= height else ("above", "below"), strict=False):
-        print(f"{side}: {text}")
+    parts = list(zip(apart(prompt), boxes, strict=False))
+    for text, box in parts:
+        print(f"{'right' if box.left else 'below' if box.top else 'left' if box.height == 1 else 'above'}: {text}")
     return parts
 
 

@@ -19,7 +19,8 @@ class Denoiser:
     outside `interval` (arXiv 2404.07724), `negative` is not read. interval: the lowest and highest sigma that are
     guided. strengths: the task; None makes everything from noise. ramps: further texts, and the share of every latent
     frame (T,), from 0 to 1, that each takes over from those before it. cfg_before: guidance in the latent frame right
-    before a given one, which has to lead there more than to what the text says.
+    before a given one, which has to lead there more than to what the text says. leading: these latent frames (B, 1, T,
+    1, 1), where `strengths` is only a part of the map.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Denoiser:
         strengths: StrengthMap | None = None,
         ramps: Sequence[tuple[TextKV, Tensor]] = (),
         cfg_before: float | None = None,
+        leading: Tensor | None = None,
     ) -> None:
         if cfg != 1.0 and negative is None:
             raise ValueError(f"cfg is {cfg}: guidance needs a negative text (an empty one will do)")
@@ -41,7 +43,8 @@ class Denoiser:
         self.plain = _together(texts)
         self.scale: float | Tensor = cfg
         if strengths is not None and cfg_before is not None and cfg_before < cfg:
-            self.scale = torch.where(before_given(strengths.strength), cfg_before, cfg)
+            leading = before_given(strengths.strength) if leading is None else leading
+            self.scale = torch.where(leading, cfg_before, cfg)
         self.guided = None if cfg == 1.0 or negative is None else _together([*texts, negative])
 
     def _velocity(self, x: Tensor, timestep: Tensor, sigma: float) -> Tensor:

@@ -132,15 +132,16 @@ def through_vae(
 def clips_of(
     pipeline: Pipeline, cases: list[tuple[str, int]], shape: tuple[int, int, int], batch: int, **settings: Any
 ) -> Iterator[Tensor]:
-    """Frames of each (prompt, seed) in turn, sampled `batch` at a time; of prompts that all name two things, as
-    `generate` makes them."""
+    """Frames of each (prompt, seed) in turn, sampled `batch` at a time; of prompts that all name two things, each in
+    its half, as the command line and Sora Text Encode do."""
+    defaults, (_, height, width) = pipeline.model.defaults, shape
+    multiple = pipeline.model.vae.config.space_factor
+    boxes = halves(width * multiple, height * multiple, defaults.min_side) if defaults.apart else []
     for begin in range(0, len(cases), batch):
         prompts, seeds = zip(*cases[begin : begin + batch], strict=True)
-        parts = [apart(prompt) for prompt in prompts] if pipeline.model.defaults.apart else []
-        regions = []
-        if parts and all(parts):
-            texts = [list(side) for side in zip(*parts, strict=True)]
-            regions = list(zip(texts, halves(shape[2], shape[1]), strict=True))
+        parts = [apart(prompt) for prompt in prompts]
+        texts = [list(side) for side in zip(*parts, strict=True)] if all(parts) else []
+        regions = list(zip(texts, boxes, strict=False))
         for latents in pipeline.sample(list(prompts), shape, seeds=list(seeds), regions=regions, **settings):
             yield pipeline.decode(latents[None])
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 TIMESTEPS = 1000.0  # the network's clock runs from 0 to this
-NEARLY_MADE = 0.85  # strength above which little stays of what is given
+MADE = 0.5  # strength above which a place is made rather than given
 
 
 def add_noise(x0: Tensor, noise: Tensor, t: Tensor | float) -> Tensor:
@@ -114,7 +114,7 @@ def before_given(strength: Tensor) -> Tensor:
     """Latent frames (B, 1, T, 1, 1) of a strength map (B, 1, T, H, W) that are made for the most part, right before
     one of which most stays."""
     frames = strength.flatten(3)  # B 1 T P
-    made, given = frames.amin(3) > NEARLY_MADE, frames.amax(3) < 0.5
+    made, given = frames.amin(3) > MADE, frames.amax(3) < MADE
     follows = torch.cat([given[:, :, 1:], torch.zeros_like(given[:, :, :1])], dim=2)
     return (made & follows)[..., None, None]
 

@@ -73,6 +73,7 @@ def _fit(a: Tensor, b: Tensor, where: Tensor) -> Tensor:
 
 STEADY = 0.05  # of the change within a clip: most that its motion may leave unexplained; true ones leave 0.02
 LEAST = 5  # frames that tell a steady motion from a chance
+MOST = 256  # pixels of the shorter side at which motion is measured
 
 
 @torch.no_grad()
@@ -82,15 +83,23 @@ def carried_on(frames: Tensor, count: int) -> Tensor | None:
     explain it: where things turn, grow or bounce, or move in front of something that shows."""
     if len(frames) < LEAST:
         return None
-    half = len(frames) // 2
-    clip = frames[[half, -1]].to("cpu", torch.float32).movedim(-1, 1)
-    steps = [translation(a, b) for a, b in pairwise(frame.to("cpu", torch.float32) for frame in frames)]
-    pace, (middle, last) = torch.stack(steps).median(0).values, clip.split(1)
+    half, factor = len(frames) // 2, max(1.0, min(frames.shape[1:3]) / MOST)
+    small = [_reduced(frame, factor) for frame in frames]
+    pace = torch.stack([translation(a, b) for a, b in pairwise(small)]).median(0).values
+    middle, last = (small[i].movedim(-1, 0)[None] for i in (half, -1))
     moved, inside = shifted(middle, -pace * (len(frames) - 1 - half))
     changed, unexplained = (_unlike(image, last, inside) for image in (middle, moved))
     if pace.norm() < 0.1 or unexplained > STEADY * changed:
         return None
-    return torch.cat([shifted(last, -pace * (i + 1))[0] for i in range(count)]).movedim(1, -1).to(frames)
+    last = frames[-1].to("cpu", torch.float32).movedim(-1, 0)[None]
+    return torch.cat([shifted(last, -pace * factor * (i + 1))[0] for i in range(count)]).movedim(1, -1).to(frames)
+
+
+def _reduced(frame: Tensor, factor: float) -> Tensor:
+    """A frame (H, W, 3) at a part of its size, in float32."""
+    image = frame.to("cpu", torch.float32).movedim(-1, 0)[None]
+    size = [round(side / factor) for side in image.shape[2:]]
+    return F.interpolate(image, size, mode="area")[0].movedim(0, -1) if factor > 1 else image[0].movedim(0, -1)
 
 
 def _unlike(a: Tensor, b: Tensor, where: Tensor) -> float:

@@ -14,9 +14,9 @@ from torch import Tensor
 from .checkpoint import BUNDLED, Model, load_checkpoint
 from .denoiser import Denoiser
 from .dit import TextKV
-from .flow import StrengthMap, add_noise, schedule, shift_for
+from .flow import StrengthMap, add_noise, before_given, schedule, shift_for
 from .patches import Grid, map_to_tokens, tokens_to_map
-from .regions import Box, Composed, Window, cut_map, placed
+from .regions import Box, Composed, cut_map, placed
 from .samplers import SAMPLERS, Callback
 from .text import tokenize
 from .timeline import Timeline
@@ -110,6 +110,9 @@ class Pipeline:
         cfg = defaults.cfg if cfg is None else cfg
         if ramps and regions:
             raise ValueError("ramps and regions: one text that goes over into another cannot have texts for parts, too")
+        for texts, _ in regions:
+            if len(texts) != len(prompts):
+                raise ValueError(f"{len(prompts)} prompts need as many texts in every region, not {len(texts)}")
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         grid = Grid.of(latent_shape, dit.config.patch)
@@ -138,16 +141,16 @@ class Pipeline:
         further = [(told(texts), share) for texts, share in ramps]
         sigmas = schedule(defaults.steps if steps is None else steps, shift_for(grid.length, defaults.shift), start)
         task = None if known is None or strength is None else StrengthMap(strength, known, noise, sigmas)
+        leading = None if task is None else before_given(task.strength)
 
-        def denoiser(texts: list[str], task: StrengthMap | None) -> Denoiser:
-            return Denoiser(dit, told(texts), unguided, cfg, interval, task, further, defaults.cfg_before)
+        def denoiser(texts: list[str], part: StrengthMap | None) -> Denoiser:
+            return Denoiser(dit, told(texts), unguided, cfg, interval, part, further, defaults.cfg_before, leading)
 
-        def part(texts: list[str], window: Window) -> Denoiser:
-            return denoiser(texts, None if task is None else cut_map(task, window))
-
-        model: Denoiser | Composed = denoiser(prompts, task)
-        if regions:
-            model = Composed([(part(texts, window), window, w) for texts, window, w in placed(prompts, regions, grid)])
+        parts = [
+            (denoiser(texts or prompts, task and cut_map(task, window)), window, weight)
+            for texts, window, weight in placed(regions, grid)
+        ]
+        model = Composed(parts) if regions else parts[0][0]
         waiting = None if task is None else task.waiting
         x = SAMPLERS[solver](model, x, sigmas, callback=callback, disable=quiet, waiting=waiting)
         return x if task is None else task.finish(x)

@@ -81,11 +81,14 @@ def _faded(length: int, at_begin: bool, at_end: bool) -> Tensor:
     return weights
 
 
-def halves(width: int, height: int) -> tuple[Box, Box]:
-    """Two parts of a frame of this shape: the left and the right one, in a high frame the upper and the lower one."""
+def halves(width: int, height: int, least: int = 0) -> list[Box]:
+    """Two parts of a frame of this shape: the left and the right one, in a high frame the upper and the lower one. None
+    where one would be less than `least` wide or high."""
+    if max(width, height) * HALF < least:
+        return []
     if width >= height:
-        return Box(width=HALF), Box(left=1 - HALF, width=HALF)
-    return Box(height=HALF), Box(top=1 - HALF, height=HALF)
+        return [Box(width=HALF), Box(left=1 - HALF, width=HALF)]
+    return [Box(height=HALF), Box(top=1 - HALF, height=HALF)]
 
 
 Model = Callable[[Tensor, Tensor], Tensor]  # model(x, sigma) -> denoised, as the samplers take
@@ -108,15 +111,15 @@ class Composed:
         return total / counted
 
 
-def placed(rest: Text, regions: Sequence[tuple[Text, Box]], grid: Grid) -> list[tuple[Text, Window, float]]:
-    """Every region's text with its window of the latents and its weight; where they leave a rest, that of the rest,
-    which sees the whole frame."""
-    parts = [(text, box.window(grid), 1.0) for text, box in regions]
+def placed(regions: Sequence[tuple[Text, Box]], grid: Grid) -> list[tuple[Text | None, Window, float]]:
+    """Every region's text with its window of the latents and its weight; where they leave a rest, or there are none,
+    None for the text of the rest, which sees the whole frame."""
+    parts: list[tuple[Text | None, Window, float]] = [(text, box.window(grid), 1.0) for text, box in regions]
     _, height, width = grid.latent_shape
     inside = torch.zeros(height, width, dtype=torch.bool)
     for _, window, _ in parts:
         window.cut(inside).fill_(True)
-    return parts if inside.all() else [(rest, Window(0, height, 0, width), REST), *parts]
+    return parts if inside.all() else [(None, Window(0, height, 0, width), REST if parts else 1.0), *parts]
 
 
 def cut_map(task: StrengthMap, window: Window) -> StrengthMap:

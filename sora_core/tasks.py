@@ -32,8 +32,8 @@ def empty(frames: int, height: int, width: int) -> Timeline:
 def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9, carry: float = CARRY) -> Timeline:
     """A clip (T, H, W, 3) with new frames before it, after it, or both. overlap: frames the model sees of it; all of
     them where it goes on at both ends, so the clip has at most twice as many then. carry: where the clip moves steadily
-    (`motion.carried_on`), as many new frames as are seen begin from its motion carried on, at this strength; at 1 they
-    begin from noise, as all others do."""
+    (`motion.carried_on`), at one end, up to as many new frames as are seen begin from its motion carried on, at this
+    strength; at 1 they begin from noise, as all others do."""
     _check_clip("the clip", frames, 1)
     if min(before, after) < 0 or before + after == 0:
         raise ValueError(f"extend by {before} before and {after} after: at least one has to be above 0, none below")
@@ -213,7 +213,7 @@ def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int],
 def _carrying_on(line: Timeline, seen: int, carry: float) -> Timeline:
     """Where the first `seen` frames move steadily, as many behind them begin from that, at this strength."""
     stop = min(seen + (seen - 1) // FACTOR * FACTOR, len(line.canvas))
-    guess = carried_on(line.canvas[:seen], stop - seen) if carry < 1 else None
+    guess = carried_on(line.canvas[:seen], stop - seen) if carry < 1 and seen < stop else None
     if guess is None:
         return line
     canvas, strength = line.canvas.clone(), line.strength.clone()
@@ -224,7 +224,7 @@ def _carrying_on(line: Timeline, seen: int, carry: float) -> Timeline:
 def _leading_up(line: Timeline, lead: int, carry: float) -> Timeline:
     """Where the frames from `lead` on move steadily, as many before them begin from what led there."""
     begin = lead - min(lead - 1, (len(line.canvas) - lead) // FACTOR * FACTOR)  # the first frame of a latent
-    guess = carried_on(line.canvas[lead:].flip(0), lead - begin) if carry < 1 else None
+    guess = carried_on(line.canvas[lead:].flip(0), lead - begin) if carry < 1 and begin < lead else None
     if guess is None:
         return line
     canvas, strength = line.canvas.clone(), line.strength.clone()

@@ -126,7 +126,7 @@ def wan_extend() -> Workflow:
         "SoraWorldClip", "Material; put your own clip here", shape="circle", colour="red", motion="moves left",
         background="sky", size="medium", style="plain", width=832, height=480, frames=17, seed=0,
     )  # fmt: skip
-    task = w.add("SoraExtend", vae=vae["VAE"], images=source["IMAGE"], before=0, after=16, overlap=9, carry=0.9)
+    task = w.add("SoraExtend", vae=vae["VAE"], images=source["IMAGE"], before=0, after=16, overlap=9, carry=1.0)
     sampler = w.add(
         "SoraSampler", model=model["MODEL"], positive=positive["CONDITIONING"], negative=negative["CONDITIONING"],
         latent=task["LATENT"], seed=0, steps=20, cfg=6.0, solver="dpmpp_2m", stop_after=0, resample=1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...sora_core.patches import Grid
-from ...sora_core.regions import Box, halves, placed
+from ...sora_core.regions import Box, placed
 
 REGIONS = "sora_regions"  # key of a CONDITIONING: entries for parts of the frame, each with its place
 Entry = list[Any]  # of a CONDITIONING: features, and a dict of options
@@ -13,29 +13,41 @@ Place = Box | int  # or the number of a half, 0 or 1, whichever way the frame is
 
 
 def with_region(rest: list[Entry], text: list[Entry], place: Place) -> list[Entry]:
-    """A CONDITIONING with one more text, which stands in its place instead of the others."""
+    """A CONDITIONING with one more text, which stands in its place instead of the others. A box takes the place of
+    halves; a text that has places of its own is read as one."""
     added = [(_alone(entry), place) for entry in text]
-    return [[features, options | {REGIONS: [*options.get(REGIONS, []), *added]}] for features, options in rest]
+    out = []
+    for features, options in rest:
+        others = [one for one in options.get(REGIONS, []) if isinstance(one[1], Box) == isinstance(place, Box)]
+        out.append([features, options | {REGIONS: [*others, *added]}])
+    return out
 
 
-def as_areas(positive: list[Entry], negative: list[Entry], grid: Grid) -> tuple[list[Entry], list[Entry]]:
-    """Both CONDITIONINGs with every region as an area of the latents; the negative is read in the same areas."""
-    if not any(options.get(REGIONS) for _, options in positive):
-        return positive, negative
+def as_areas(
+    positive: list[Entry], negative: list[Entry], grid: Grid, halves: list[Box]
+) -> tuple[list[Entry], list[Entry]]:
+    """Both CONDITIONINGs with every region as an area of the latents; the negative is read in the same areas. halves:
+    the two boxes of numbered places, or none, where such texts are read as one."""
     frames, height, width = grid.latent_shape
     made: list[Entry] = []
-    areas: dict[tuple[int, ...], dict[str, Any]] = {}
+    against: dict[tuple[int, ...], dict[str, Any]] = {}
     for entry in positive:
+        outer = entry[1].get("strength", 1.0)
         regions = [
-            (text, place if isinstance(place, Box) else halves(grid.w, grid.h)[place])
+            (text, place if isinstance(place, Box) else halves[place])
             for text, place in entry[1].get(REGIONS, [])
+            if isinstance(place, Box) or halves
         ]
-        for (features, options), window, weight in placed(_alone(entry), regions, grid):
+        for text, window, weight in placed(regions, grid):
+            features, own = (entry[0], {}) if text is None else text
             size = window.bottom - window.top, window.right - window.left
             area = (frames, *size, 0, window.top, window.left)
-            areas[area] = {"strength": weight} | ({} if size == (height, width) else {"area": area})
-            made.append([features, options | areas[area]])
-    return made, [[features, options | area] for features, options in negative for area in areas.values()]
+            place: dict[str, Any] = {} if size == (height, width) else {"area": area}
+            made.append([features, _alone(entry)[1] | own | place | {"strength": outer * weight}])
+            against[area] = place | {"strength": weight}
+    if not any("area" in place for place in against.values()) and len(made) == len(positive):
+        return made, negative
+    return made, [[features, options | place] for features, options in negative for place in against.values()]
 
 
 def _alone(entry: Entry) -> Entry:

@@ -24,6 +24,7 @@ from ...sora_core.draft import digest
 from ...sora_core.flow import TIMESTEPS, StrengthMap, before_given, schedule, shift_for
 from ...sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ...sora_core.preview import latents_to_rgb
+from ...sora_core.regions import Box, halves
 from ...sora_core.samplers import Progress, check_span, solve, solve_again
 from ...sora_core.selection import count_frames
 from ...sora_core.timeline import FACTOR
@@ -31,6 +32,7 @@ from .model import STRENGTH, HostModel
 from .regions import as_areas
 
 PROGRESS = "sora_progress"  # key of a LATENT whose run was stopped: its settings, its begin, how far it came
+PAIRS = (1, 2, 2)  # patches of the host's Wan and most others
 PREVIEW_SIDE, PREVIEW_FPS = 256, 4  # pixels; latent frames a second
 
 
@@ -86,7 +88,7 @@ def sample(
         strength = None
     levels = schedule(steps, shift, start)
     check_span(levels, stop or None, progress)
-    positive, negative = as_areas(positive, negative, grid)
+    positive, negative = as_areas(positive, negative, *_parted(model, grid, whole=strength is not None))
     if per_token and strength is not None:
         positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
 
@@ -133,6 +135,18 @@ def sample(
         return out
     progress = Progress(progress.x.cpu(), progress.denoised.cpu(), progress.steps)
     return out | {PROGRESS: {"run": run, "known": known, "progress": progress, "clips": _marks(out)}}
+
+
+def _parted(model: comfy.model_patcher.ModelPatcher, grid: Grid, whole: bool) -> tuple[Grid, list[Box]]:
+    """The grid to whose patches regions are moved, which other models have, too; and halves of the frame for two things
+    of one text, none where something of the clip is given, whose things may stand anywhere."""
+    frames, height, width = grid.latent_shape
+    if not isinstance(model.model, HostModel):
+        return (Grid.of((frames, height, width), PAIRS) if height % 2 == width % 2 == 0 else grid), []
+    defaults = model.model.defaults
+    if whole or defaults is None:
+        return grid, []
+    return grid, halves(grid.w * defaults.side_multiple, grid.h * defaults.side_multiple, defaults.min_side)
 
 
 def _leading_in(

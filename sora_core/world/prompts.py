@@ -50,6 +50,7 @@ from .score import Analysis, analyse, follow
 
 GROUNDS = ("sky", "sea", "ocean", "water", "waves", "lake", "grass", "meadow", "lawn", "sand", "beach")
 MOST_THINGS = 2  # of a scene
+FILLERS = ("a", "an", "the", "and", "while", "with", "is", "are", "of", "video", "clip", "animation")
 OFF = 0.15  # RGB distance at which a pixel is of another colour
 FRAMES = 17  # of the clips for which the words of speed are meant
 TRAVELS = "travels"  # some way, that is not said
@@ -82,14 +83,22 @@ def expand(text: str, seed: int = 0) -> str:
     return canonical(_scene(text, seed))
 
 
-def apart(text: str, seed: int = 0) -> list[str]:
-    """Where a text names two things, the canonical caption of each by itself, on the ground that they share; else none:
-    of one thing, of more than two, and where there is a wall."""
+def apart(text: str) -> list[str]:
+    """Where a text tells of two things and of nothing else, the canonical caption of each by itself, on the ground that
+    they share; what it leaves open is drawn, the same every time. Else none: of one thing or of more than two, of a
+    wall, where only one is said to move, and where a word says more, such as `not`, `both`, `on the left` or `into`."""
     wishes, _, _, wall = _read(text)
-    if wall or len(wishes) != MOST_THINGS or not all("shape" in said for said in wishes):
+    named = len(wishes) == MOST_THINGS and all({"shape", "colour"} <= said.keys() for said in wishes)
+    if wall or not named or len({"motion" in said for said in wishes}) > 1 or _unread(text):
         return []
-    scene = _scene(text, seed)
+    scene = _scene(text, 0)
     return [canonical(replace(scene, things=(thing,))) for thing in scene.things]
+
+
+def _unread(text: str) -> list[str]:
+    """Words of a text that say something else than what is read from it."""
+    rest = re.sub(r"\b(set )?(on|against|over|in front of|with)( an?| the)?\s+\.", " ", _without_places(text)[0])
+    return [word for word in re.findall(r"\w+", _words().sub(" ", rest)) if word not in FILLERS]
 
 
 def _scene(text: str, seed: int) -> Scene:
@@ -157,15 +166,7 @@ def _pick(rng: np.random.Generator, options: list[str]) -> str:
 
 def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, bool]:
     """What is said of every thing, by attribute; background, style, and whether there is a wall."""
-    rest = re.sub(r"n['\u2019]t\b", " not", text.lower())
-    rest = " ".join(re.sub(r"[^\w\s-]", " . ", rest.replace("'", "")).split())
-    rest = re.sub(rf"\b({'|'.join(COLOURS)}) ({'|'.join(GROUNDS)})\b", r"\2", rest)  # the sea is blue anyway
-    rest = re.sub(r"\bplus (an?|the)\b", r"and \1", rest)
-    place, rest = _taken(rest, _places())
-    rest = re.sub(rf"\b\w+ ({'|'.join(BACKDROPS)})\b", " . ", rest)  # of a colour that no background has
-    style, rest = _taken(rest, _styles())
-    wall, rest = _taken(rest, ((re.compile(r"\bwall\b"), "wall"),))
-    rest = _adverbs().sub(r"\1 \3 \2", rest)
+    rest, place, style, wall = _without_places(text)
     wishes: list[dict[str, str]] = []
     waiting: dict[str, str] = {}  # said before the thing it belongs to
     next_one = True  # whether a motion that is said now belongs to the thing that is named next
@@ -185,7 +186,20 @@ def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, bool
         if not wishes:
             wishes.append({})
         wishes[-1].setdefault(attribute, value)
-    return wishes or [{}], place, style, wall is not None
+    return wishes or [{}], place, style, wall
+
+
+def _without_places(text: str) -> tuple[str, str | None, str | None, bool]:
+    """A text in small letters without its background, style and wall; and these."""
+    rest = re.sub(r"n['\u2019]t\b", " not", text.lower())
+    rest = " ".join(re.sub(r"[^\w\s-]", " . ", rest.replace("'", "")).split())
+    rest = re.sub(rf"\b({'|'.join(COLOURS)}) ({'|'.join(GROUNDS)})\b", r"\2", rest)  # the sea is blue anyway
+    rest = re.sub(r"\bplus (an?|the)\b", r"and \1", rest)
+    place, rest = _taken(rest, _places())
+    rest = re.sub(rf"\b\w+ ({'|'.join(BACKDROPS)})\b", " . ", rest)  # of a colour that no background has
+    style, rest = _taken(rest, _styles())
+    wall, rest = _taken(rest, ((re.compile(r"\bwall\b"), "wall"),))
+    return _adverbs().sub(r"\1 \3 \2", rest), place, style, wall is not None
 
 
 def _taken(text: str, patterns: tuple[tuple[re.Pattern, str], ...]) -> tuple[str | None, str]:

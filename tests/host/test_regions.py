@@ -10,12 +10,17 @@ import pytest
 import torch
 from prompts import by_class, latents
 
-from sora_core.checkpoint import Model, save_checkpoint
+from sora_core.checkpoint import Model, load_checkpoint, save_checkpoint
 from sora_core.pipeline import Pipeline
 from sora_core.regions import Box, halves
 from sora_core.world.prompts import apart
 
 TWO = "a red circle grows and a blue square moves right on a night background"
+
+
+def apart_model() -> Model:
+    bundled = load_checkpoint()
+    return replace(bundled, defaults=replace(bundled.defaults, apart=True))
 
 
 @pytest.mark.parametrize("regions", [3, 2])
@@ -44,8 +49,7 @@ def test_two_things_of_a_text_get_a_half_each(
     server: Any, api: Any, tmp_path: Path, bundled: Model, size: tuple[int, int]
 ) -> None:
     """Of a checkpoint that says so, whichever way the frame is parted; KSampler reads the text as one."""
-    model = replace(bundled, defaults=replace(bundled.defaults, apart=True))
-    save_checkpoint(server.base / "models" / "sora" / "apart.safetensors", model)
+    save_checkpoint(server.base / "models" / "sora" / "apart.safetensors", apart_model())
     prompt = api("text_to_video")
     sampler, encode = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraTextEncode")[0]
     prompt[by_class(prompt, "SoraLoadModel")[0]]["inputs"]["checkpoint"] = "apart.safetensors"
@@ -61,24 +65,41 @@ def test_two_things_of_a_text_get_a_half_each(
     assert (whole - ours).abs().max() > 0.1
 
 
-def test_regions_keep_what_a_map_keeps(server: Any, api: Any, tmp_path: Path) -> None:
+def test_regions_under_a_map_are_those_of_the_core(server: Any, api: Any, tmp_path: Path, bundled: Model) -> None:
+    """What a map keeps stays, and the frame before it is led up to in every box alike."""
     prompt = api("patches")
     sampler, positive = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraTextEncode")[0]
-    prompt["region"] = {
-        "class_type": "SoraRegion",
-        "inputs": {
-            "rest": [positive, 0],
-            "region": [positive, 0],
-            "left": 0.5,
-            "top": 0.0,
-            "width": 0.5,
-            "height": 0.5,
-        },
-    }
+    box = {"left": 0.5, "top": 0.0, "width": 0.5, "height": 0.5}
+    inputs = {"rest": [positive, 0], "region": ["other", 0], **box}
+    prompt["other"] = {
+        "class_type": "SoraTextEncode", "inputs": prompt[positive]["inputs"] | {"text": "a green star spins"},
+    }  # fmt: skip
+    prompt["region"] = {"class_type": "SoraRegion", "inputs": inputs}
     prompt[sampler]["inputs"] |= {"steps": 3, "positive": ["region", 0]}
-    sampled = latents(server, prompt, sampler, tmp_path)
+    chosen = prompt[by_class(prompt, "SoraPatchStrength")[0]]["inputs"]
+    chosen |= {"first_frame": 1, "last_frame": 8, "strength": 1.0}
+    ours = latents(server, prompt, sampler, tmp_path)
     known = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
-    assert torch.equal(sampled[:, :, :3], known[:, :, :3]) and sampled.isfinite().all()
+    strength = torch.zeros(1, 1, *known.shape[2:])
+    strength[:, :, 1:3] = 1
+    core = Pipeline(bundled).sample(
+        [prompt[positive]["inputs"]["text"]], tuple(ours.shape[2:]), seeds=[0], steps=3, known=known, strength=strength,
+        regions=[(["a green star spins"], Box(*box.values()))],
+    )  # fmt: skip
+    assert torch.equal(ours[:, :, 3:], known[:, :, 3:]) and (ours - core).abs().max() < 1e-4
+
+
+def test_things_of_a_clip_that_is_given_stay_where_they_are(server: Any, api: Any, tmp_path: Path) -> None:
+    """A text for two things is read as one in a task."""
+    save_checkpoint(server.base / "models" / "sora" / "apart.safetensors", apart_model())
+    prompt = api("extend")
+    sampler, encode = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraTextEncode")[0]
+    prompt[by_class(prompt, "SoraLoadModel")[0]]["inputs"]["checkpoint"] = "apart.safetensors"
+    prompt[encode]["inputs"]["text"] = TWO
+    prompt[sampler]["inputs"]["steps"] = 2
+    ours = latents(server, prompt, sampler, tmp_path)
+    prompt[encode]["class_type"] = "CLIPTextEncode"
+    assert torch.equal(ours, latents(server, prompt, sampler, tmp_path))
 
 
 def test_a_box_outside_the_frame_is_refused(server: Any, api: Any) -> None:
