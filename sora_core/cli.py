@@ -325,7 +325,9 @@ def parser() -> argparse.ArgumentParser:
         "Make a video, or with --frames 1 an image, from a text.",
         '"a yellow circle grows on a night background" --size 192x128 --seed 3 --out circle.mp4',
     )
-    one.add_argument("prompt", help="what the video should show")
+    one.add_argument(
+        "prompt", help="what the video should show; of two things sora-mini makes each in a half of the frame"
+    )
     text = "say it in the words that sora-mini knows best; what it leaves open is drawn from the seed"
     one.add_argument("--expand", action="store_true", help=text)
     sampling(one, size=True, frames=True)

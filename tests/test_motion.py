@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from sora_core.checkpoint import Model
 from sora_core.motion import carried_on, translation
+from sora_core.pipeline import Pipeline
 from sora_core.tasks import CARRY, extend
 from sora_core.timeline import SOFT
-from sora_core.world import MOTIONS, render, scene_of
+from sora_core.world import MOTIONS, canonical, follow, render, scene_of
 
 T, SIDE, SEEN = 17, 96, 9
 CARRIED = float(torch.tensor(CARRY))
@@ -79,6 +84,17 @@ def test_new_frames_begin_from_the_motion_carried_on() -> None:
     assert torch.equal(line.restore(torch.rand_like(line.canvas))[8:], frames[8:])
 
 
+def test_any_number_of_frames_at_either_end() -> None:
+    """At every length that is seen, one frame as well as many."""
+    frames = clip("moves up")
+    for length, overlap, new in itertools.product((1, 4, 5, 8, 9, 17), (1, 5, 9), (1, 2, 4, 5, 9, 13)):
+        given = frames[:length]
+        out = extend(given, before=new, overlap=overlap)
+        assert torch.equal(out.restore(torch.rand_like(out.canvas))[new:], given)
+        out = extend(given, after=new, overlap=overlap)
+        assert torch.equal(out.restore(torch.rand_like(out.canvas))[:length], given)
+
+
 @pytest.mark.parametrize("ends", [{"after": 24}, {"before": 24}, {"after": 3}, {"before": 3}])
 def test_no_further_than_what_is_seen(ends: dict[str, int]) -> None:
     line = extend(clip("moves up"), **ends)
@@ -94,3 +110,19 @@ def test_without_a_steady_motion_or_a_wish_they_begin_from_noise(ends: dict[str,
         assert set(line.strength.unique().tolist()) == {0, 1} and len(line.pieces) == 1
     with pytest.raises(ValueError, match="carry"):
         extend(clip("moves left"), carry=1.5, **ends)
+
+
+def test_the_model_keeps_the_pace_that_is_carried_on(bundled: Model) -> None:
+    """What goes on from noise drifts to the pace that the words usually mean."""
+    pipeline, off = Pipeline(bundled), {CARRY: 0.0, 1.0: 0.0}
+    for seed in range(2):
+        scene = scene_of("circle", "red", "moves left", "mint", rng=np.random.default_rng(seed))
+        scene = replace(scene, things=(replace(scene.things[0], amount=0.6),))  # slower than the words say
+        frames = render(scene, T, 128, 128)
+        true = follow(frames)[-1]
+        for carry in off:
+            out = pipeline.make(
+                extend(frames[:SEEN], after=T - SEEN, carry=carry), canonical(scene), seed=seed, steps=6
+            )
+            off[carry] += float((follow(out)[-1] - true).norm().nan_to_num(1))
+    assert off[CARRY] < 0.1 and off[CARRY] < off[1.0]

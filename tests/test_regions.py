@@ -12,15 +12,19 @@ from torch import Tensor
 
 from sora_core.checkpoint import Model, save_checkpoint
 from sora_core.cli import main
-from sora_core.patches import Grid
+from sora_core.denoiser import Denoiser
+from sora_core.flow import StrengthMap, schedule
+from sora_core.patches import Grid, tokens_to_map
 from sora_core.pipeline import Pipeline
-from sora_core.regions import Box, Composed, Window, halves, placed
+from sora_core.regions import Box, Composed, Window, cut_map, halves, placed
+from sora_core.samplers import sample_euler
 from sora_core.video import read_video
 from sora_core.world import canonical, paraphrase, sample_scene
 from sora_core.world.prompts import apart
 
 ONE, OTHER, THIRD = "a red circle grows", "a blue square spins", "a green star stays still"
 SHAPE = (2, 8, 8)  # latents
+GRID = Grid.of(SHAPE, (1, 2, 2))
 LEFT, RIGHT = Box(width=0.5), Box(left=0.5, width=0.5)
 
 
@@ -67,6 +71,23 @@ def test_a_place_listens_to_its_own_text_alone(pipeline: Pipeline) -> None:
     one, other = (made(pipeline, "", (ONE, LEFT), (text, RIGHT)) for text in (OTHER, THIRD))
     assert torch.equal(one[..., :4], other[..., :4])
     assert (one[..., 4:] - other[..., 4:]).abs().max() > 1e-3
+
+
+def test_parts_that_do_not_overlap_are_their_clips_alone(tiny: Model, generator: torch.Generator) -> None:
+    """Also under a map, which every part sees as its own."""
+    known, noise = (torch.randn(1, 4, *SHAPE, generator=generator) for _ in range(2))
+    strength = tokens_to_map(torch.rand(1, GRID.length, generator=generator), GRID)
+    task = StrengthMap(strength, known, noise, schedule(4))
+    texts = [tiny.dit.prepare_text(torch.randn(1, 4, tiny.dit.config.text_dim, generator=generator)) for _ in range(2)]
+    windows = [box.window(GRID) for box in (LEFT, RIGHT)]
+    parts = [
+        Denoiser(tiny.dit, text, strengths=cut_map(task, window)) for text, window in zip(texts, windows, strict=True)
+    ]
+    whole = Composed([(part, window, 1.0) for part, window in zip(parts, windows, strict=True)])
+    together = sample_euler(whole, noise, schedule(4), disable=True)
+    for part, window in zip(parts, windows, strict=True):
+        alone = sample_euler(part, window.cut(noise), schedule(4), disable=True)
+        torch.testing.assert_close(window.cut(together), alone, atol=1e-5, rtol=1e-5)
 
 
 def test_the_rest_is_read_where_regions_leave_one(pipeline: Pipeline) -> None:
