@@ -223,7 +223,8 @@ def _carrying_on(line: Timeline, seen: int, carry: float) -> Timeline:
 
 def _leading_up(line: Timeline, lead: int, carry: float) -> Timeline:
     """Where the frames from `lead` on move steadily, as many before them begin from what led there."""
-    begin = lead - min(lead - 1, (len(line.canvas) - lead) // FACTOR * FACTOR)  # the first frame of a latent
+    seen = (len(line.canvas) - lead) // FACTOR * FACTOR
+    begin = 0 if lead <= seen + 1 else lead - seen  # of a latent, either way
     guess = carried_on(line.canvas[lead:].flip(0), lead - begin) if carry < 1 and begin < lead else None
     if guess is None:
         return line
