@@ -30,7 +30,7 @@ class SoraExtend(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "carry", default=CARRY, min=0.0, max=1.0, step=0.05, optional=True,
-                    tooltip="Where the clip moves steadily, as many new frames as are seen begin from its motion "
+                    tooltip="Where the clip moves steadily, up to as many new frames as are seen begin from its motion "
                     "carried on, at this strength: the pace stays. 1 begins from noise, as everywhere else; take it "
                     "where the text tells of another motion.",
                 ),

@@ -211,7 +211,7 @@ def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int],
 
 
 def _carrying_on(line: Timeline, seen: int, carry: float) -> Timeline:
-    """Where the first `seen` frames move steadily, as many behind them begin from that, at this strength."""
+    """Where the first `seen` frames move steadily, up to as many behind them begin from that, at this strength."""
     stop = min(seen + (seen - 1) // FACTOR * FACTOR, len(line.canvas))
     guess = carried_on(line.canvas[:seen], stop - seen) if carry < 1 and seen < stop else None
     if guess is None:
@@ -222,7 +222,7 @@ def _carrying_on(line: Timeline, seen: int, carry: float) -> Timeline:
 
 
 def _leading_up(line: Timeline, lead: int, carry: float) -> Timeline:
-    """Where the frames from `lead` on move steadily, as many before them begin from what led there."""
+    """Where the frames from `lead` on move steadily, up to as many before them begin from what led there."""
     seen = (len(line.canvas) - lead) // FACTOR * FACTOR
     begin = 0 if lead <= seen + 1 else lead - seen  # of a latent, either way
     guess = carried_on(line.canvas[lead:].flip(0), lead - begin) if carry < 1 and begin < lead else None
