@@ -15,24 +15,28 @@ from training import QUIET, lines, same, trainee
 
 from sora_core.checkpoint import Model, load_checkpoint
 from sora_core.config import PRESETS
+from sora_core.flow import add_noise
 from sora_core.pipeline import Pipeline, frames_to_video
 from sora_core.text import tokenize, train_tokenizer
 from sora_core.timeline import SOFT
 from sora_core.train import fast
 from sora_core.train.__main__ import main, save_vae, take_tokenizer
 from sora_core.train.dit import (
+    STRENGTHS,
     DiTTraining,
     Trainee,
     deepened,
+    draw_batch,
     draw_gap,
     draw_strengths,
     draw_turn,
+    edit_noise,
     focused,
     train_dit,
     validation_loss,
     with_another,
 )
-from sora_core.train.latents import Bucket, fill_bucket, near_things, read_bucket
+from sora_core.train.latents import Bucket, fill_bucket, near_things, read_bucket, read_sources
 from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.novelty import nearest
 from sora_core.train.run import Run, Training, clip_gradients, fit, learning_rate
@@ -227,6 +231,51 @@ def test_turns_keep_the_beginning_alone() -> None:
         kept = [int((m.amax((1, 2)) == 0).sum()) for m in maps]
         assert all((m[:count] == 0).all() and (m[count:] == 1).all() for m, count in zip(maps, kept, strict=True))
         assert set(kept) == set(range(1, max(2, shape[0] - 1)))
+
+
+def test_edits_go_from_their_source_straight_to_what_is_asked_for(generator: torch.Generator) -> None:
+    """At its strength an edit is its source noised, as SDEdit begins; on the way it is never at a level above."""
+    rng = np.random.default_rng(0)
+    x0, source, noise = torch.randn(3, 4, 2, 4, 4, generator=generator)
+    for level in (0.0, 0.3, 0.8, STRENGTHS[1], 0.99, 1.0):
+        moved = edit_noise(rng, x0, source, noise, level) - noise
+        share = float((moved / (source - x0)).median())
+        strength = 1 / (1 + share)
+        assert max(level, STRENGTHS[0]) - 1e-5 <= strength <= max(level, STRENGTHS[1]) + 1e-5
+        begin = add_noise(x0, noise + moved, strength)
+        torch.testing.assert_close(begin, add_noise(source, noise, strength), atol=1e-4, rtol=1e-4)
+
+
+def test_styled_scenes_are_kept_in_plain_style_too(untrained: VAE, tmp_path: Path) -> None:
+    bucket = Bucket(1, 32, 32)
+    fill_bucket(untrained, tmp_path, bucket, 1, split="styled")
+    latents, scenes = read_bucket(tmp_path, bucket, "styled")
+    sources = read_sources(tmp_path, bucket, "styled")
+    assert all(len(scene.things) == 1 and scene.style != "plain" and not scene.wall for scene in scenes)
+    assert latents.shape == sources.shape and read_sources(tmp_path, bucket, "plain") is None
+    for i in (0, 249):
+        video = frames_to_video(render(replace(scenes[i], style="plain"), 1, 32, 32))
+        torch.testing.assert_close(sources[i].float(), untrained.encode(video)[0], atol=4e-3, rtol=4e-3)
+
+
+@pytest.mark.parametrize("edited", [0.0, 0.5, 1.0])
+def test_a_share_of_what_has_a_source_is_an_edit_of_it(generator: torch.Generator, edited: float) -> None:
+    latents, sources = torch.randn(2, 64, 4, 2, 4, 4, generator=generator)
+    scenes = [sample_scene(np.random.default_rng(i), split="styled") for i in range(64)]
+    training = DiTTraining(edited=edited, tokens=64 * 8)
+
+    def batch(sources: torch.Tensor | None) -> tuple:
+        rng = np.random.default_rng(1)
+        return draw_batch(rng, torch.Generator().manual_seed(1), training, latents, scenes, sources, (1, 2, 2))
+
+    (x0, noise, level, _, captions), (_, plain, *_) = batch(sources), batch(None)
+    moved = [float((one - other).abs().max()) > 0 for one, other in zip(noise, plain, strict=True)]
+    assert abs(np.mean(moved) - edited) < 0.2 and len(captions) == 64
+    every = {canonical(scene) for scene in scenes}
+    for i in np.flatnonzero(moved):
+        source = sources[(latents == x0[i]).flatten(1).all(1)][0]
+        share = (noise[i] - plain[i]) / (source - x0[i])
+        assert share.std() < 1e-2 * share.mean() + 1e-4 and level[i].unique().numel() == 1 and captions[i] in every
 
 
 def test_muon_steps_are_orthogonal_and_as_large_as_adams(generator: torch.Generator) -> None:

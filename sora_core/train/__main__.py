@@ -132,7 +132,17 @@ def _text_of(preset: str | None) -> TextConfig:
 
 def dit(args: argparse.Namespace) -> None:
     settings = _given(
-        args, "steps", "tokens", "learning_rate", "decay", "seed", "shift", "conditioned", "independent", "focus"
+        args,
+        "steps",
+        "tokens",
+        "learning_rate",
+        "decay",
+        "seed",
+        "shift",
+        "conditioned",
+        "independent",
+        "edited",
+        "focus",
     )
     if args.mix:
         settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
@@ -267,6 +277,7 @@ def main() -> None:
                 "shift",
                 "conditioned",
                 "independent",
+                "edited",
                 "focus",
                 "deepen",
                 "bf16",
@@ -324,6 +335,7 @@ OPTIONS: dict[str, dict] = {
     },
     "conditioned": {"type": float, "help": "share of samples with kept patches"},
     "independent": {"type": float, "help": "share of samples with a level per frame"},
+    "edited": {"type": float, "help": "share of styled samples that begin from the same in plain style"},
     "focus": {"type": float, "help": "how much more the loss counts near things of the world (default: 0)"},
     "deepen": {"type": int, "help": "with --start: a copy behind every so many blocks, which adds nothing at first"},
     "bf16": {"action": "store_true", "help": "multiply in bfloat16: faster on some CPUs, slower on others"},

@@ -2,7 +2,7 @@
 
 Rectified flow; every sample draws a task: make everything, or keep some patches (a prefix, a suffix, both ends, random
 frames, a block of space) at level 0, or give every latent frame a level of its own (diffusion forcing, arXiv
-2407.01392). The loss counts only what is not clean.
+2407.01392), or edit another clip (SDEdit's way from that one to this). The loss counts only what is not clean.
 """
 
 from __future__ import annotations
@@ -29,7 +29,17 @@ from ..timeline import SOFT
 from ..vae import VAE
 from ..world import Scene
 from ..world.captions import canonical
-from .latents import HELD_OUT_VIDEOS, VIDEOS, Bucket, Subject, canonical_of, caption_of, near_things, read_bucket
+from .latents import (
+    HELD_OUT_VIDEOS,
+    VIDEOS,
+    Bucket,
+    Subject,
+    canonical_of,
+    caption_of,
+    near_things,
+    read_bucket,
+    read_sources,
+)
 from .run import Run, Training, fit, rank
 from .text import WORDS
 
@@ -58,9 +68,11 @@ class DiTTraining(Training):
     conditioned: float = 0.25  # share of samples with kept patches
     cued: float = 0.5  # share of turning scenes that go from their beginning to where the caption says
     independent: float = 0.1  # share of samples with a level per frame
+    edited: float = 0.5  # share of styled scenes that begin from the same in plain style
     focus: float = 0.0  # how much more the loss counts near things of the world; see `focused`
 
 
+STRENGTHS = (0.7, 0.98)  # from which edits are learnt
 KEPT = {"prefix": 0.25, "suffix": 0.25, "ends": 0.2, "frames": 0.1, "block": 0.2}  # what is kept, and how often
 
 
@@ -129,6 +141,15 @@ def draw_level_map(
     if kind < training.independent + training.conditioned:
         return level.minimum(draw_strengths(rng, shape))
     return level
+
+
+def edit_noise(rng: np.random.Generator, x0: Tensor, source: Tensor, noise: Tensor, level: float) -> Tensor:
+    """The noise of the way that an edit goes (SDEdit): from its source noised to the strength, drawn from `STRENGTHS`
+    but not below this level, straight to the clip x0 that is asked for. The way's point at the strength is the former,
+    and at every lower level what a perfect edit has come to."""
+    low, high = STRENGTHS
+    strength = float(rng.uniform(max(low, min(level, high)), high)) if level < high else level
+    return noise + (1 - strength) / strength * (source - x0)
 
 
 def focused(level: Tensor, near: Tensor, focus: float) -> Tensor:
@@ -256,20 +277,20 @@ def train_dit(
     names, weights = zip(*training.mix, strict=True)
     shares = np.array(weights) / sum(weights)
     parts = [(Bucket.parse(size), split or "train") for size, _, split in (name.partition(":") for name in names)]
-    buckets = [read_bucket(cache, bucket, split) for bucket, split in parts]
+    buckets = [(*read_bucket(cache, bucket, split), read_sources(cache, bucket, split)) for bucket, split in parts]
     device = next(trainee.parameters()).device
     if vae is not None and latents_of not in ("", vae.fingerprint()):
         raise ValueError(f"{cache} holds latents of another VAE than the one that draws the sheets; give that one")
     held_latents, held = held_out_of(cache, *parts[0])
     held_latents, captions = held_latents.float().to(device), [canonical_of(subject) for subject in held]
     smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer).to(device)
-    _say_what_is_cut(trainee, [subject for _, subjects in buckets for subject in subjects])
+    _say_what_is_cut(trainee, [subject for _, subjects, _ in buckets for subject in subjects])
     networks = {"dit": trainee.dit.config.to_dict(), "text": trainee.text.config.to_dict(), "vae": latents_of}
     run = Run(folder, networks, training)
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        latents, subjects = buckets[rng.choice(len(buckets), p=shares)]
-        *tensors, texts = _draw_batch(rng, generator, training, latents, subjects, trainee.dit.config.patch)
+        bucket = buckets[rng.choice(len(buckets), p=shares)]
+        *tensors, texts = draw_batch(rng, generator, training, *bucket, trainee.dit.config.patch)
         x0, noise, level, near = (tensor.to(device) for tensor in tensors)
         return trainee(x0, noise, level, texts, focused(level, near, training.focus))
 
@@ -299,15 +320,17 @@ def _say_what_is_cut(trainee: Trainee, subjects: Sequence[Subject]) -> None:
         print(f"{len(cut)} of {len(captions)} captions are longer than the {most - 1} tokens that are read: {cut[0]}")
 
 
-def _draw_batch(
+def draw_batch(
     rng: np.random.Generator,
     generator: torch.Generator,
     training: DiTTraining,
     latents: Tensor,
     subjects: Sequence[Subject],
+    sources: Tensor | None,
     patch: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[str]]:
-    """Latents, noise, levels, places near things (B, 1, T, H, W) and captions of one batch."""
+    """Latents, noise, levels, places near things (B, 1, T, H, W) and captions of one batch of a bucket's latents.
+    sources: what these were before they were edited, if anything."""
     shape = tuple(latents.shape[2:])
     length = Grid.of(shape, patch).length
     shift = shift_for(length, training.shift)
@@ -316,7 +339,14 @@ def _draw_batch(
     noise = torch.randn(x0.shape, generator=generator)
     levels, captions = [], []
     near = torch.stack([near_things(subjects[row], shape) for row in rows])[:, None]
-    for subject in (subjects[row] for row in rows):
+    for i, row in enumerate(rows):
+        subject = subjects[row]
+        if sources is not None and rng.random() < training.edited:
+            level = training_levels(1, generator, shift).view(1, 1, 1, 1)
+            noise[i] = edit_noise(rng, x0[i], sources[row].float(), noise[i], float(level))
+            levels.append(level.expand(1, *shape))
+            captions.append(canonical_of(subject))  # short ones do not tell what the edit is
+            continue
         if not isinstance(subject, Scene) or subject.then is None:
             levels.append(draw_level_map(rng, generator, training, shape, shift))
         else:  # a caption tells one scene of the two: both ends are kept, or the beginning where it tells the other

@@ -8,13 +8,13 @@ not made again.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..config import check_size
@@ -28,6 +28,7 @@ from ..world.scene import clip_times, extents, trajectories
 PART = 250  # clips in one file
 MOST = 4096  # pixels of a side, frames of a clip
 NEAR, MARGIN = 1.15, 0.08  # near a thing: within so many of its radii, and so much of the frame's shorter half
+STYLED = "styled"  # the split whose clips are kept in plain style too
 VIDEOS, HELD_OUT_VIDEOS = "videos", "videos_held_out"  # splits that hold no scenes
 
 Subject = Scene | tuple[str, ...]  # what a clip shows: a scene of the world, or the captions of a video
@@ -89,11 +90,16 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
             continue
         rng = np.random.default_rng((seed, part, bucket.frames, bucket.height, bucket.width))
         scenes = [sample_scene(rng, bucket.width / bucket.height, split=split) for _ in range(PART)]
-        clips = (frames_to_video(render(s, bucket.frames, bucket.height, bucket.width)) for s in scenes)
-        encoded = [vae.encode(clip, chunk=bucket.frames).half() for clip in clips]  # faster one by one than together
+        tensors = {"latents": _encoded(vae, bucket, scenes)}
+        if split == STYLED:
+            tensors["sources"] = _encoded(vae, bucket, [replace(scene, style="plain") for scene in scenes])
         with replacing(path) as partial:
-            about = {"scenes": json.dumps([s.to_dict() for s in scenes]), "seed": str(seed)}
-            save_file({"latents": torch.cat(encoded)}, partial, about)
+            save_file(tensors, partial, {"scenes": json.dumps([s.to_dict() for s in scenes]), "seed": str(seed)})
+
+
+def _encoded(vae: VAE, bucket: Bucket, scenes: list[Scene]) -> Tensor:
+    clips = (frames_to_video(render(s, bucket.frames, bucket.height, bucket.width)) for s in scenes)
+    return torch.cat([vae.encode(clip, chunk=bucket.frames).half() for clip in clips])  # faster than all at once
 
 
 def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tuple[Tensor, list[Subject]]:
@@ -108,6 +114,14 @@ def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tup
     if not latents:
         raise FileNotFoundError(f"no {split} latents of bucket {bucket} in {folder}; fill it first")
     return torch.cat(latents), subjects
+
+
+def read_sources(folder: Path | str, bucket: Bucket, split: str) -> Tensor | None:
+    """What the clips of a bucket were before they were edited, (N, C, T, H, W) in half precision: of styled scenes the
+    same in plain style. None of all others."""
+    if split != STYLED:
+        return None
+    return torch.cat([load_file(path)["sources"] for path in sorted((Path(folder) / str(bucket)).glob(f"{split}-*"))])
 
 
 def caption_of(subject: Subject, rng: np.random.Generator) -> str:

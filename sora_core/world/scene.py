@@ -64,7 +64,7 @@ DIRECTIONS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1),
 WITH_SPEED = (*DIRECTIONS, "spins")  # motions that take "slowly" and "quickly"
 SPINNABLE = tuple(s for s in SHAPES if s not in ("circle", "ring"))
 
-SPLITS = ("train", "plain", "spinning", "pairs", "turning", "held_out", "any")
+SPLITS = ("train", "plain", "spinning", "pairs", "turning", "styled", "held_out", "any")
 
 _ALL_BACKGROUNDS = (*BACKGROUNDS, *SCENES)
 _STYLE_WEIGHTS = (0.64, 0.12, 0.12, 0.12)
@@ -237,8 +237,9 @@ def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "tr
 
     split: "train" (70% one object, 20% two, 10% behind the wall, never a held-out combination), "plain" (of these, one
     object in the plain style on a plain background: where training begins), "pairs" (likewise, but two objects, or one
-    behind the wall in a third of them), "turning" (one such scene that turns into
-    another: for transitions), "any" (also held-out combinations) or "held_out" (one object of a held-out combination).
+    behind the wall in a third of them), "spinning" (plain ones that spin), "turning" (a plain one that turns into
+    another: for transitions), "styled" (one object in another style than plain, on any background), "any" (also
+    held-out combinations) or "held_out" (one object of a held-out combination).
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
@@ -246,6 +247,10 @@ def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "tr
         return _sample_turning(rng, aspect)
     if split == "spinning":
         while (scene := sample_scene(rng, aspect, "plain")).things[0].motion != "spins":
+            pass
+        return scene
+    if split == "styled":
+        while (scene := sample_scene(rng, aspect)).style == "plain" or len(scene.things) > 1 or scene.wall:
             pass
         return scene
     kind = 0.0 if split in ("plain", "held_out") else rng.uniform(0.7 if split == "pairs" else 0.0, 1.0)
