@@ -51,8 +51,8 @@ class SoraLoadDraft(io.ComfyNode):
         return host.accepts(host.draft_path, draft)
 
     @classmethod
-    def fingerprint_inputs(cls, draft: str) -> str:
-        return host.stamp(host.draft_path(draft))
+    def fingerprint_inputs(cls, draft: str | None = None) -> str:
+        return host.stamp(host.draft_path, draft)
 
     @classmethod
     def execute(cls, draft: str) -> io.NodeOutput:

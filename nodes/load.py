@@ -38,8 +38,8 @@ class SoraLoadModel(io.ComfyNode):
         return host.accepts(host.checkpoint_path, checkpoint)
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str) -> str:
-        return host.stamp(host.checkpoint_path(checkpoint))
+    def fingerprint_inputs(cls, checkpoint: str | None = None) -> str:
+        return host.stamp(host.checkpoint_path, checkpoint)
 
     @classmethod
     def execute(cls, checkpoint: str) -> io.NodeOutput:
@@ -75,8 +75,8 @@ class SoraLoadDiT(io.ComfyNode):
         return host.accepts(partial(host.weight_path, DIT_FOLDER), weights)
 
     @classmethod
-    def fingerprint_inputs(cls, weights: str, per_token: bool) -> str:
-        return f"{host.stamp(host.weight_path(DIT_FOLDER, weights))} {per_token}"
+    def fingerprint_inputs(cls, weights: str | None = None, per_token: bool | None = None) -> str:
+        return f"{host.stamp(partial(host.weight_path, DIT_FOLDER), weights)} {per_token}"
 
     @classmethod
     def execute(cls, weights: str, per_token: bool) -> io.NodeOutput:
@@ -106,8 +106,8 @@ class SoraLoadVAE(io.ComfyNode):
         return host.accepts(partial(host.weight_path, VAE_FOLDER), weights)
 
     @classmethod
-    def fingerprint_inputs(cls, weights: str) -> str:
-        return host.stamp(host.weight_path(VAE_FOLDER, weights))
+    def fingerprint_inputs(cls, weights: str | None = None) -> str:
+        return host.stamp(partial(host.weight_path, VAE_FOLDER), weights)
 
     @classmethod
     def execute(cls, weights: str) -> io.NodeOutput:

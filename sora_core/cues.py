@@ -12,8 +12,13 @@ from itertools import pairwise
 class Cue:
     """From this time on, the clip shows this."""
 
-    seconds: float
+    seconds: float  # in the finished clip
     text: str
+    skipped: int = 0  # frames of the finished clip before the part of it that is made
+
+    def frame(self, fps: float) -> int:
+        """At which it begins, of the part that is made; below 0 where it begins before that."""
+        return round(self.seconds * fps) - self.skipped
 
 
 CLOCK = re.compile(r"(?:(?:\d+:)?\d+:\d\d(?:\.\d+)?s?|\d+(?:\.\d+)?s)(?![\w.])")
@@ -77,23 +82,25 @@ def parse_cues(text: str) -> list[Cue]:
 
 
 def seen_from(cues: Sequence[Cue], begin: int, end: int, length: int, fps: float) -> list[Cue]:
-    """Cues of a clip of `length` frames as its frames begin..end see them: those before the end, told from `begin` on,
-    so that some may lie below 0. Raises ValueError where one begins behind the clip."""
+    """Cues of a clip of `length` frames as its frames begin..end see them: those before the end. Raises ValueError
+    where one begins behind the clip."""
     check_end(cues, length, fps)
-    return [replace(cue, seconds=cue.seconds - begin / fps) for cue in cues if round(cue.seconds * fps) < end]
+    return [replace(cue, skipped=begin) for cue in cues if cue.frame(fps) < end]
 
 
 def check_end(cues: Sequence[Cue], frames: int, fps: float) -> None:
-    if round(cues[-1].seconds * fps) >= frames:
+    last = cues[-1]
+    if last.frame(fps) >= frames:
+        length = (last.skipped + frames) / fps
         raise ValueError(
-            f"the prompt at {cues[-1].seconds:g} s begins after the end of the clip, which lasts {frames / fps:g} s: "
+            f"the prompt at {last.seconds:g} s begins after the end of the clip, which lasts {length:g} s: "
             "make the clip longer, or leave the prompt out"
         )
 
 
 def begins_of(cues: Sequence[Cue], fps: float, factor: int) -> list[int]:
     """Frames at which cues begin. Raises ValueError where two are so near that no latent frame might show the first."""
-    begins = [round(cue.seconds * fps) for cue in cues]
+    begins = [cue.frame(fps) for cue in cues]
     for (one, at), (other, then) in pairwise(zip(cues, begins, strict=True)):
         if then - at < factor:
             raise ValueError(

@@ -42,7 +42,7 @@ class Levels(NamedTuple):
         return F.embedding(self.index, table)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)  # for Wan at 1280x720 one has 39 MB, which the host does not know of
 def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Tensor:
     """Unit complex numbers (L, head_dim / 2) that turn each pair of channels by the token's position."""
     width = 2 * (head_dim // 6)
@@ -63,7 +63,7 @@ def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device
         return torch.polar(torch.ones_like(turns), turns).to(torch.complex64).to(device)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def fourier_positions(grid: tuple[int, int, int], device: torch.device) -> Tensor:
     """Sines and cosines (L, 24) of every token's place: time in -1..1 over the clip; height and width such that the
     shorter side spans -1..1."""

@@ -143,7 +143,7 @@ MARKS = (  # how a key ends or begins, or what it contains, and what such a file
     (r"vace_blocks\.\d", "it is Wan's VACE model, or a part of one, which has parts of its own"),
     (
         r"(^|\.)blocks\.\d+\.(self_attn\.(q|k|v|o|norm_q|norm_k)|attn1\.(to_q|to_k|to_v|norm_q|norm_k))\.",
-        "it is a part of a transformer of the Wan family; Sora Load DiT takes a whole one",
+        "it is a transformer of the Wan family, or a part of one; Sora Load DiT takes a whole one",
     ),
     (r"encoder\.block\.0\.layer", "it is a T5 text encoder; load it with CLIPLoader"),
     (

@@ -53,8 +53,10 @@ class Timeline:
 
     @property
     def goes_forward(self) -> bool:
-        """Whether all that is given begins at the first frame: what is new can be made from there on, part by part."""
-        return bool(self.pieces) and all(at == 0 for at, _ in self.pieces)
+        """Whether all that is given begins at the first frame, and what is new does not only lead up to what follows:
+        then it can be made from there on, part by part."""
+        leads_up = self.before is None and self.after is not None
+        return bool(self.pieces) and all(at == 0 for at, _ in self.pieces) and not leads_up
 
     @property
     def seams(self) -> list[int]:

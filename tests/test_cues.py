@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sora_core.cues import Cue, parse_cues, seen_from
+from sora_core.cues import Cue, begins_of, check_end, parse_cues, seen_from
 
 
 def test_cues_are_read() -> None:
@@ -25,10 +25,21 @@ def test_cues_are_read() -> None:
 def test_a_part_of_a_clip_sees_the_cues_that_are_on_show_in_it() -> None:
     cues = [Cue(0, "a"), Cue(2, "b"), Cue(5, "c"), Cue(9, "d")]
     assert seen_from(cues, 0, 10, 10, fps=1) == cues
-    assert seen_from(cues, 3, 8, 10, fps=1) == [Cue(-3, "a"), Cue(-1, "b"), Cue(2, "c")]
-    assert seen_from(cues, 10, 18, 20, fps=2) == [Cue(-5, "a"), Cue(-3, "b"), Cue(0, "c")]
+    assert [(cue.frame(1), cue.text) for cue in seen_from(cues, 3, 8, 10, fps=1)] == [(-3, "a"), (-1, "b"), (2, "c")]
+    assert [cue.frame(2) for cue in seen_from(cues, 10, 18, 20, fps=2)] == [-10, -6, 0]
     with pytest.raises(ValueError, match="the prompt at 9 s begins after the end of the clip, which lasts 8 s"):
         seen_from(cues, 0, 8, 8, fps=1)
+
+
+def test_a_part_s_cues_complain_in_the_clip_s_own_times() -> None:
+    """A clip of 17 frames at 12 a second that goes on for ten seconds, in all 137 frames."""
+    with pytest.raises(ValueError, match=r"prompts at 5 s and 5.1 s: move them apart"):
+        begins_of(seen_from([Cue(0, "a"), Cue(5, "b"), Cue(5.1, "c")], 17, 137, 137, fps=12), 12, 4)
+    last = seen_from([Cue(0, "a"), Cue(11.375, "b")], 17, 137, 137, fps=12)
+    check_end(last, 120, 12)  # its last frame, by either count
+    assert last[-1].frame(12) == 119
+    with pytest.raises(ValueError, match=r"the prompt at 11.4167 s begins after the end of the clip, which lasts 11.4"):
+        check_end(seen_from([Cue(0, "a"), Cue(137 / 12, "b")], 17, 138, 138, fps=12), 120, 12)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from sora_core.pipeline import Pipeline
 from sora_core.tasks import edit, empty, extend, interpolate, levels, loop
 from sora_core.timeline import SOFT, Timeline
+from sora_core.world import render, scene_of
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18)
 NEW = (1, 2, 3, 4, 5, 8, 12)
@@ -297,6 +299,19 @@ def test_a_fade_from_both_sides_goes_no_further_than_what_is_given(new: int) -> 
     ):
         out = line.restore(torch.full((len(line.canvas), 32, 48, 3), 0.5))
         assert float(out.max()) <= 0.6 + 1e-6 and float(out.min()) >= 0.5 - 1e-6
+
+
+@pytest.mark.parametrize("carry", [0.9, 1.0])
+def test_what_leads_up_to_a_clip_is_not_made_forwards(carry: float) -> None:
+    """Not even where it begins from the motion of the clip, which covers all of it: windows from the beginning on would
+    never see where they lead."""
+    scene = scene_of("circle", "red", "moves left", "sky", rng=np.random.default_rng(0))
+    steady = render(scene, 21, 64, 64)
+    before = extend(steady, before=12, overlap=12, carry=carry)
+    assert (before.pieces == ((0, len(before.canvas)),)) == (carry < 1)
+    assert not before.goes_forward
+    assert extend(steady, after=12, carry=carry).goes_forward and edit(steady, 0.7).goes_forward
+    assert edit(steady, levels(steady, 0.7, first=0, last=4)).goes_forward
 
 
 def test_no_fade_begins_at_a_frame_whose_latent_was_made() -> None:

@@ -48,9 +48,12 @@ def accepts(check: Callable[[str], object], value: str | None) -> bool | str:
     return True
 
 
-def stamp(path: Path) -> str:
-    """For a node's `fingerprint_inputs`: changes when the file, or another shard of the same model, does."""
-    stats = [(part, part.stat()) for part in files_of(path)]
+def stamp(find: Callable[[str], Path], name: str | None) -> str:
+    """For a node's `fingerprint_inputs`: changes when the file of this name, or another shard of the same model, does.
+    A linked name is not known yet: None."""
+    if name is None:
+        return ""
+    stats = [(part, part.stat()) for part in files_of(find(name))]
     return " ".join(f"{part} {stat.st_mtime_ns} {stat.st_size}" for part, stat in stats)
 
 

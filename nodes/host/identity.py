@@ -25,6 +25,10 @@ DEPTH = 24  # of what is looked into
 NAMED = (type, types.ModuleType, types.BuiltinFunctionType, types.MethodWrapperType)  # whose name says all
 PUT_ON = ("model_options", "object_patches", "wrappers", "injections", "hook_patches", "forced_hooks")  # on a patcher
 INNER = set(vars(nn.Module()))  # what every network has
+RUN = (  # fields in which hooks and context windows of the host keep how far a run has come
+    "_step", "_curr_t", "curr_t", "start_t",
+    "_current_keyframe", "_current_used_steps", "_current_index", "_current_strength",
+)  # fmt: skip
 CHOSEN = ("layer_idx", "tokenizer_options", "apply_hooks_to_conds", "use_clip_schedule")  # of a CLIP
 
 
@@ -147,4 +151,5 @@ def _held(value: Any) -> list[Any] | None:
     slots = [slot for some in given for slot in ([some] if isinstance(some, str) else some) if slot[:2] != "__"]
     if not hasattr(value, "__dict__") and not slots:
         return None
-    return [getattr(value, "__dict__", None), [getattr(value, slot, None) for slot in slots]]
+    fields = {name: field for name, field in getattr(value, "__dict__", {}).items() if name not in RUN}
+    return [fields, [getattr(value, slot, None) for slot in slots]]

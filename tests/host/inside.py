@@ -2,6 +2,7 @@
 """What only the host's own process can tell. Run by the host's Python:
 
     python inside.py HOST identities      what tells MODELs and CLIPs from each other: no two cases are alike
+    python inside.py HOST runs            the same before and after a run
     python inside.py HOST clock           timesteps that the network gets under strengths, in 16 bits
 
 prints one line of JSON a case.
@@ -24,6 +25,7 @@ import comfy.cli_args
 import utils.install_util  # noqa: F401 - before another `utils` comes in its way
 
 comfy.cli_args.args.cpu = True
+import comfy.context_windows
 import comfy.hooks
 import comfy.weight_adapter.lora
 from comfy_extras.nodes_easycache import EasyCacheNode
@@ -143,6 +145,31 @@ def identities() -> None:
         print(json.dumps({"case": name, "identity": host.identity(model, other, vae)}))
 
 
+def runs() -> None:
+    """What nodes put on a model or a text encoder and the host changes while it samples."""
+    sigmas = torch.tensor([0.9, 0.5, 0.1])
+    options = {"sample_sigmas": sigmas}
+    hooks = comfy.hooks.create_hook_lora({}, 1.0, 1.0)
+    frames = comfy.hooks.HookKeyframeGroup()
+    for strength, start in ((1.0, 0.0), (0.5, 0.5)):
+        frames.add(comfy.hooks.HookKeyframe(strength, start))
+    hooks.set_keyframes_on_hooks(frames)
+    hooked = clip.clone()
+    hooked.apply_hooks_to_conds = hooks
+    windows = comfy.context_windows.IndexListContextHandler(
+        comfy.context_windows.get_matching_context_schedule("standard_uniform"),
+        comfy.context_windows.get_matching_fuse_method("pyramid"), 5, 2, dim=2,
+    )  # fmt: skip
+    windowed = patched(lambda m: m.model_options.update(context_handler=windows))
+    before = host.identity(windowed, hooked, vae)
+    frames.initialize_timesteps(model.model)
+    for sigma in sigmas:
+        frames.prepare_current_keyframe(float(sigma), options)
+        windows.set_step(sigma[None], {"transformer_options": options})
+    assert windows._step == 2 and frames._current_index == 1
+    print(json.dumps({"case": "hooks and windows", "before": before, "after": host.identity(windowed, hooked, vae)}))
+
+
 def clock() -> None:
     network = model.model
     told = []
@@ -162,4 +189,4 @@ def clock() -> None:
             print(json.dumps({"case": f"{key} in {dtype}", "error": float((told.pop() - wanted).abs().max())}))
 
 
-{"identities": identities, "clock": clock}[sys.argv[2]]()
+{"identities": identities, "runs": runs, "clock": clock}[sys.argv[2]]()

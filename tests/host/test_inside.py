@@ -27,6 +27,12 @@ def test_an_identity_is_one_model_s_alone_and_lasts() -> None:
     assert [name for name in found if found[name] != again[name]] == []
 
 
+def test_an_identity_outlasts_a_run() -> None:
+    """What the host notes on hooks and context windows while it samples does not make another model of them: a clip
+    that was cancelled goes on in the same session."""
+    assert all(case["before"] == case["after"] for case in cases("runs"))
+
+
 def test_strengths_are_not_rounded_by_the_precision_of_the_host() -> None:
     errors = {case["case"]: case["error"] for case in cases("clock")}
     assert len(errors) == 6 and not {case: error for case, error in errors.items() if error > 1e-3}
