@@ -7,6 +7,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -87,6 +88,13 @@ def test_generating_imports_neither_training_nor_world() -> None:
     loaded = done.stdout.split()
     assert "sora_core.cli" in loaded
     assert not [name for name in loaded if name.startswith(("sora_core.train", "sora_core.world"))]
+
+
+def test_both_lists_of_requirements_are_one() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = sorted(line for line in lines if line and not line.startswith("#"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert sorted(project["dependencies"]) == wanted
 
 
 def test_torch_is_never_asked_for() -> None:
