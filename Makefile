@@ -21,7 +21,7 @@ lint: .venv/.installed
 	.venv/bin/ruff check .
 
 test: lint
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadfile
 
 .venv/.installed: requirements.txt requirements-dev.txt
 	@for python in $(PYTHON) python3.11 python3; do \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ from sora_core.train.vae import measure_latents, random_crop
 from sora_core.vae import VAE
 
 TEXTS = ["a red circle moves left on a sky background", "a blue square spins over the sea, neon style"]
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # two workers share the cores; one thread each is faster than two that wait
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
