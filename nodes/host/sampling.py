@@ -88,7 +88,8 @@ def sample(
         strength = None
     levels = schedule(steps, shift, start)
     check_span(levels, stop or None, progress)
-    positive, negative = as_areas(positive, negative, *_parted(model, grid, whole=strength is not None))
+    boxes = _halves_for(model, grid) if strength is None else []  # what is given may show its things anywhere
+    positive, negative = as_areas(positive, negative, _patches_of(model, grid), boxes)
     if per_token and strength is not None:
         positive, negative = ([[c, o | {STRENGTH: strength}] for c, o in conds] for conds in (positive, negative))
 
@@ -137,16 +138,20 @@ def sample(
     return out | {PROGRESS: {"run": run, "known": known, "progress": progress, "clips": _marks(out)}}
 
 
-def _parted(model: comfy.model_patcher.ModelPatcher, grid: Grid, whole: bool) -> tuple[Grid, list[Box]]:
-    """The grid to whose patches regions are moved, which other models have, too; and halves of the frame for two things
-    of one text, none where something of the clip is given, whose things may stand anywhere."""
+def _patches_of(model: comfy.model_patcher.ModelPatcher, grid: Grid) -> Grid:
+    """The grid to whose patches regions are moved; that of other models is a guess, as they do not tell theirs."""
     frames, height, width = grid.latent_shape
-    if not isinstance(model.model, HostModel):
-        return (Grid.of((frames, height, width), PAIRS) if height % 2 == width % 2 == 0 else grid), []
+    if isinstance(model.model, HostModel) or height % 2 or width % 2:
+        return grid
+    return Grid.of((frames, height, width), PAIRS)
+
+
+def _halves_for(model: comfy.model_patcher.ModelPatcher, grid: Grid) -> list[Box]:
+    """Halves of the frame for two things of one text, none where the model has no use for them."""
+    if not isinstance(model.model, HostModel) or model.model.defaults is None:
+        return []
     defaults = model.model.defaults
-    if whole or defaults is None:
-        return grid, []
-    return grid, halves(grid.w * defaults.side_multiple, grid.h * defaults.side_multiple, defaults.min_side)
+    return halves(grid.w * defaults.side_multiple, grid.h * defaults.side_multiple, defaults.min_side)
 
 
 def _leading_in(
