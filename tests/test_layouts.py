@@ -226,7 +226,7 @@ def test_one_shard_stands_for_all(tmp_path: Path) -> None:
         (["model.diffusion_model.double_blocks.0.img_attn.qkv.weight"], "of the Flux or Hunyuan family"),
         (["vace_blocks.0.before_proj.weight"], "Wan's VACE model"),
         (["blocks.0.self_attn.q_proj.weight"], "its first weight is blocks.0.self_attn.q_proj"),
-        (["blocks.3.self_attn.q.weight"], "it is a part of a transformer of the Wan family"),
+        (["blocks.3.self_attn.q.weight"], "it is a transformer of the Wan family, or a part of one"),
         (["encoder.conv_in.weight", "decoder.norm_out.weight"], "it is a VAE"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "it is a Stable Diffusion checkpoint"),
         (["diffusion_model.blocks.0.mlp.lora_A.weight"], "it is a LoRA"),
