@@ -22,7 +22,7 @@ from sora_core.timeline import SOFT
 from sora_core.train import fast
 from sora_core.train.__main__ import main, save_vae, take_tokenizer
 from sora_core.train.dit import (
-    STRENGTHS,
+    EDIT_STRENGTHS,
     DiTTraining,
     Trainee,
     deepened,
@@ -237,11 +237,11 @@ def test_edits_go_from_their_source_straight_to_what_is_asked_for(generator: tor
     """At its strength an edit is its source noised, as SDEdit begins; on the way it is never at a level above."""
     rng = np.random.default_rng(0)
     x0, source, noise = torch.randn(3, 4, 2, 4, 4, generator=generator)
-    for level in (0.0, 0.3, 0.8, STRENGTHS[1], 0.99, 1.0):
+    for level in (0.0, 0.3, 0.8, EDIT_STRENGTHS[1], 0.99, 1.0):
         moved = edit_noise(rng, x0, source, noise, level) - noise
         share = float((moved / (source - x0)).median())
         strength = 1 / (1 + share)
-        assert max(level, STRENGTHS[0]) - 1e-5 <= strength <= max(level, STRENGTHS[1]) + 1e-5
+        assert max(level, EDIT_STRENGTHS[0]) - 1e-5 <= strength <= max(level, EDIT_STRENGTHS[1]) + 1e-5
         begin = add_noise(x0, noise + moved, strength)
         torch.testing.assert_close(begin, add_noise(source, noise, strength), atol=1e-4, rtol=1e-4)
 

@@ -151,5 +151,6 @@ def _held(value: Any) -> list[Any] | None:
     slots = [slot for some in given for slot in ([some] if isinstance(some, str) else some) if slot[:2] != "__"]
     if not hasattr(value, "__dict__") and not slots:
         return None
-    fields = {name: field for name, field in getattr(value, "__dict__", {}).items() if name not in RUN}
+    noted = RUN if type(value).__module__.startswith("comfy.") else ()
+    fields = {name: field for name, field in getattr(value, "__dict__", {}).items() if name not in noted}
     return [fields, [getattr(value, slot, None) for slot in slots]]

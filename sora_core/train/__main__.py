@@ -132,18 +132,9 @@ def _text_of(preset: str | None) -> TextConfig:
 
 def dit(args: argparse.Namespace) -> None:
     settings = _given(
-        args,
-        "steps",
-        "tokens",
-        "learning_rate",
-        "decay",
-        "seed",
-        "shift",
-        "conditioned",
-        "independent",
-        "edited",
+        args, "steps", "tokens", "learning_rate", "decay", "seed", "shift", "conditioned", "independent", "edited",
         "focus",
-    )
+    )  # fmt: skip
     if args.mix:
         settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
     operations = fast if args.bf16 else nn

@@ -72,7 +72,7 @@ class DiTTraining(Training):
     focus: float = 0.0  # how much more the loss counts near things of the world; see `focused`
 
 
-STRENGTHS = (0.7, 0.98)  # from which edits are learnt
+EDIT_STRENGTHS = (0.7, 0.98)  # from which edits are learnt
 KEPT = {"prefix": 0.25, "suffix": 0.25, "ends": 0.2, "frames": 0.1, "block": 0.2}  # what is kept, and how often
 
 
@@ -144,11 +144,11 @@ def draw_level_map(
 
 
 def edit_noise(rng: np.random.Generator, x0: Tensor, source: Tensor, noise: Tensor, level: float) -> Tensor:
-    """The noise of the way that an edit goes (SDEdit): from its source noised to the strength, drawn from `STRENGTHS`
-    but not below this level, straight to the clip x0 that is asked for. The way's point at the strength is the former,
-    and at every lower level what a perfect edit has come to."""
-    low, high = STRENGTHS
-    strength = float(rng.uniform(max(low, min(level, high)), high)) if level < high else level
+    """The noise of the way that an edit goes (SDEdit): from its source noised to the strength, drawn from
+    `EDIT_STRENGTHS` but not below this level, straight to the clip x0 that is asked for. The way's point at the
+    strength is the former, and at every lower level what a perfect edit has come to."""
+    low, high = EDIT_STRENGTHS
+    strength = float(rng.uniform(max(low, level), high)) if level < high else level
     return noise + (1 - strength) / strength * (source - x0)
 
 
