@@ -15,8 +15,9 @@ from sora_core.checkpoint import Model
 from sora_core.config import PRESETS
 from sora_core.pipeline import psnr
 from sora_core.train.__main__ import load_vae, main, save_vae
-from sora_core.train.vae import VAETraining, random_crop, train_vae
+from sora_core.train.vae import VAETraining, draw_scene, random_crop, train_vae
 from sora_core.vae import VAE
+from sora_core.world import is_visible
 from sora_core.world.textures import texture_clip
 
 
@@ -69,9 +70,32 @@ def test_a_vae_stays_near_to_what_it_was_while_it_learns(untrained: VAE, tmp_pat
         old, new = untrained.encode(clip[None]), vae.encode(clip[None])
         moved[nearness] = float((new - old).square().mean())
         gained[nearness] = psnr(vae.decode(new), clip[None]) - psnr(untrained.decode(old), clip[None])
+        assert psnr(vae.decode(old), clip[None]) > psnr(untrained.decode(old), clip[None]) + 1  # read as well
     assert moved[10.0] < moved[0.0] / 4 and min(gained.values()) > 2
     with pytest.raises(ValueError, match="not both"):
         train_vae(tmp_path, PRESETS["tiny"].vae, training, source, near=untrained, decoder_of=untrained)
+
+
+def test_styles_are_drawn_as_asked() -> None:
+    rng = np.random.default_rng(0)
+    scenes = [draw_scene(rng, (("outline", 3.0), ("neon", 1.0))) for _ in range(200)]
+    drawn = [scene.style for scene in scenes]
+    assert set(drawn) == {"outline", "neon"} and 120 < drawn.count("outline") < 180
+    assert all(is_visible(t.colour, scene.background, scene.style) for scene in scenes for t in scene.things)
+
+
+def test_styles_of_another_world_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="style 'oil' is not of the world"):
+        train_vae(tmp_path / "run", PRESETS["tiny"].vae, VAETraining(styles=(("oil", 1.0),)))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["outline", "outline=much", "outline=0", "outline=inf"])
+def test_weights_that_are_none_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.setattr("sys.argv", ["train", "vae", "--run", str(tmp_path / "run"), "--styles", part])
+    with pytest.raises(SystemExit, match=f"error: --styles {part}"):
+        main()
+    assert not (tmp_path / "run").exists()
 
 
 def test_textures_move_in_range_and_are_drawn_by_their_seed() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -90,13 +91,17 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
 
 
 def vae(args: argparse.Namespace) -> None:
-    settings = _given(args, "steps", "crop", "learning_rate", "textures", "styled", "nearness", "latent_noise", "seed")
+    settings = _given(
+        args, "steps", "crop", "learning_rate", "decay", "squared", "textures", "nearness", "latent_noise", "seed"
+    )
     for option, other in (("nearness", "near"), ("latent_noise", "decoder_of")):
         if option in settings and getattr(args, other) is None:
             raise ValueError(f"--{option} does nothing without --{other}".replace("_", "-"))
     begun = {name: load_vae(path) for name, path in _given(args, "decoder_of", "near").items()}
     if begun and args.preset is not None:
         raise ValueError("--near and --decoder-of bring their own sizes: leave --preset out")
+    if args.styles:
+        settings["styles"] = _weights("styles", args.styles)
     trained = train_vae(args.run, PRESETS[args.preset or "mini"].vae, replace(VAETraining(), **settings), **begun)
     save_vae(args.run / "vae.safetensors", trained)
 
@@ -136,7 +141,7 @@ def dit(args: argparse.Namespace) -> None:
         "focus",
     )  # fmt: skip
     if args.mix:
-        settings["mix"] = tuple((name, float(weight)) for name, _, weight in (part.partition("=") for part in args.mix))
+        settings["mix"] = _weights("mix", args.mix)
     operations = fast if args.bf16 else nn
     vae = load_vae(args.vae)
     if args.start is not None:
@@ -227,6 +232,20 @@ def _given(args: argparse.Namespace, *names: str) -> dict[str, object]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
+def _weights(option: str, parts: list[str]) -> tuple[tuple[str, float], ...]:
+    """Names and how often each is drawn, from NAME=WEIGHT. Raises ValueError where a part is something else."""
+    found = []
+    for part in parts:
+        name, _, weight = part.partition("=")
+        try:
+            found.append((name, float(weight)))
+        except ValueError:
+            raise ValueError(f"--{option} {part}: write NAME=WEIGHT, as in {name or 'name'}=0.5") from None
+        if not 0 < found[-1][1] < math.inf:
+            raise ValueError(f"--{option} {part}: a weight is a number above 0; leave out what is never drawn")
+    return tuple(found)
+
+
 def main() -> None:
     top = argparse.ArgumentParser(
         prog="python -m sora_core.train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -242,8 +261,10 @@ def main() -> None:
                 "learning_rate",
                 "decoder_of",
                 "near",
+                "decay",
+                "squared",
                 "textures",
-                "styled",
+                "styles",
                 "nearness",
                 "latent_noise",
                 "preset",
@@ -314,7 +335,8 @@ OPTIONS: dict[str, dict] = {
     "nearness": {"type": float, "help": "with --near: weight of that"},
     "latent_noise": {"type": float, "help": "with --decoder-of: most noise on the latents, in deviations"},
     "textures": {"type": float, "help": "share of batches of moving textures, for footage"},
-    "styled": {"type": float, "help": "share of crops that are not in plain style"},
+    "styles": {"nargs": "+", "metavar": "STYLE=WEIGHT", "help": "how often each is drawn, as in outline=0.5 plain=0.5"},
+    "squared": {"type": float, "help": "weight of the squared error beside the absolute one (default: 1)"},
     "tokens": {"type": int, "help": "tokens in a batch"},
     "learning_rate": {"type": float},
     "decay": {"type": float, "help": "share of the run over which the rate falls to zero"},

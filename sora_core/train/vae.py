@@ -7,13 +7,14 @@ network needs three to four times the steps.
 
 A VAE that has a transformer already can go on in two ways. The decoder alone: what was trained on the latents, and
 every latent that was saved, stays as good as it was; with noise on the latents it learns to look through what a
-transformer gets wrong. Or all of it, with the world's latents held near those they were: the encoder learns what it
-never saw, and the transformer needs a while to follow.
+transformer gets wrong. Or all of it, with the world's latents held near those they were, which the decoder goes on to
+read as well: what the encoder moves by a few hundredths of a deviation brings more than the decoder alone, and the
+transformer need not follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from ..config import VAEConfig
 from ..pipeline import frames_to_video, psnr, video_to_frames
 from ..sheet import contact_sheet
 from ..vae import VAE
-from ..world import render, sample_scene
+from ..world import STYLES, Scene, is_visible, render, sample_scene
 from ..world.textures import texture_clip
 from .run import Run, Training, fit
 
@@ -42,21 +43,32 @@ class VAETraining(Training):
     batch_frames: int = 40  # a batch is as many crops as give about this many frames
     kl_weight: float = 1e-6
     equivariance: float = 0.5  # weight of: halved latents decode to the halved clip
+    squared: float = 1.0  # weight of the squared error beside the absolute one
     textures: float = 0.0  # share of batches of moving textures instead of the world
-    styled: float = 0.0  # share of world crops that are drawn until they are not in plain style
+    styles: tuple[tuple[str, float], ...] = ()  # how often each style is drawn, where not as the world does
     latent_noise: float = 0.0  # most noise, in deviations, that a decoder trained alone learns to look through
     nearness: float = 0.2  # weight of: latents of the world stay as they were, in units of their deviation
+    former: float = 0.35  # share of batches that are decoded from the latents as they were, where these stay near
 
 
-def random_crop(rng: np.random.Generator, frames: int, crop: int, styled: float = 0.0) -> Tensor:
+def draw_scene(rng: np.random.Generator, styles: Sequence[tuple[str, float]] = ()) -> Scene:
+    """A scene of the world, in a style that is drawn by these weights where there are any."""
+    if not styles:
+        return sample_scene(rng)
+    names, weights = zip(*styles, strict=True)
+    style = str(rng.choice(names, p=np.array(weights) / sum(weights)))
+    while True:
+        scene = replace(sample_scene(rng), style=style)
+        if all(is_visible(thing.colour, scene.background, style) for thing in scene.things):
+            return scene
+
+
+def random_crop(rng: np.random.Generator, frames: int, crop: int, styles: Sequence[tuple[str, float]] = ()) -> Tensor:
     """A crop (3, frames, crop, crop) of a world clip. Of two places the livelier one is kept: flat background teaches
-    nothing. styled: share of clips that are drawn until they are not in plain style."""
+    nothing. styles: as in `draw_scene`."""
     side = int(rng.choice([1.0, 1.5, 2.0, 3.0], p=[0.3, 0.2, 0.35, 0.15]) * crop)
     length = frames if frames == 1 else int(rng.choice([frames, 2 * frames - 1]))
-    scene, restyle = sample_scene(rng), rng.random() < styled
-    while restyle and scene.style == "plain":
-        scene = sample_scene(rng)
-    clip = render(scene, length, side, side)
+    clip = render(draw_scene(rng, styles), length, side, side)
     begin = int(rng.integers(length - frames + 1))
     clip = clip[begin : begin + frames]
     places = [rng.integers(side - crop + 1, size=2) for _ in range(2)]
@@ -64,9 +76,9 @@ def random_crop(rng: np.random.Generator, frames: int, crop: int, styled: float 
     return frames_to_video(max(crops, key=lambda c: float(c[frames // 2].std())))[0]
 
 
-def _distance(video: Tensor, target: Tensor) -> Tensor:
+def _distance(video: Tensor, target: Tensor, squared: float) -> Tensor:
     error = video - target
-    return error.abs().mean() + error.square().mean()
+    return error.abs().mean() + squared * error.square().mean()
 
 
 @torch.no_grad()
@@ -107,10 +119,12 @@ def train_vae(
     """
     if decoder_of is not None and near is not None:
         raise ValueError("either the decoder alone goes on, or all of it near to what it was: not both")
+    if unknown := sorted({style for style, _ in training.styles} - set(STYLES)):
+        raise ValueError(f"style {unknown[0]!r} is not of the world; use {', '.join(STYLES)}")
     begun = decoder_of or near
     config = config if begun is None else begun.config
     run = Run(folder, {"vae": config.to_dict()}, training)
-    source = source or partial(random_crop, styled=training.styled)
+    source = source or partial(random_crop, styles=training.styles)
     with torch.random.fork_rng():
         torch.random.manual_seed(training.seed)
         vae = VAE(config)
@@ -131,20 +145,23 @@ def train_vae(
         textured = rng.random() < training.textures
         draw = texture_clip if textured else source
         video = torch.stack([draw(rng, frames, training.crop) for _ in range(batch)])
+        if near is not None:
+            with torch.no_grad():
+                former = near.moments(video)[0]
+            if rng.random() < training.former:
+                return _distance(vae.reconstruct(former), video, training.squared)
         mean, logvar = vae.moments(video)
         z = mean + (logvar / 2).exp() * torch.randn(mean.shape, generator=generator)
         kl = (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean() / 2
         if decoder_of is not None and training.latent_noise:
             spread = torch.rand(batch, 1, 1, 1, 1, generator=generator) * training.latent_noise
             z = z + spread * torch.randn(z.shape, generator=generator) * config.latent_std[0]
-        loss = _distance(vae.reconstruct(z), video) + training.kl_weight * kl
+        loss = _distance(vae.reconstruct(z), video, training.squared) + training.kl_weight * kl
         if near is not None and not textured:
-            with torch.no_grad():
-                old = near.moments(video)[0]
-            loss = loss + training.nearness * (near.normalise(mean) - near.normalise(old)).square().mean()
+            loss = loss + training.nearness * (near.normalise(mean) - near.normalise(former)).square().mean()
         if training.equivariance and decoder_of is None:
             small, target = F.avg_pool3d(z, (1, 2, 2)), F.avg_pool3d(video, (1, 2, 2))
-            loss = loss + training.equivariance * _distance(vae.reconstruct(small), target)
+            loss = loss + training.equivariance * _distance(vae.reconstruct(small), target, training.squared)
         return loss
 
     def validate(step: int, average: dict[str, Tensor]) -> None:
