@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 from training import QUIET, same
 
-from sora_core.checkpoint import Model
+from sora_core.checkpoint import Model, load_checkpoint, save_checkpoint
 from sora_core.config import PRESETS
 from sora_core.pipeline import psnr
 from sora_core.train.__main__ import load_vae, main, save_vae
-from sora_core.train.vae import VAETraining, draw_scene, random_crop, train_vae
+from sora_core.train.vae import VAETraining, draw_scene, latents_apart, random_crop, train_vae
 from sora_core.vae import VAE
 from sora_core.world import is_visible
 from sora_core.world.textures import texture_clip
@@ -74,6 +75,35 @@ def test_a_vae_stays_near_to_what_it_was_while_it_learns(untrained: VAE, tmp_pat
     assert moved[10.0] < moved[0.0] / 4 and min(gained.values()) > 2
     with pytest.raises(ValueError, match="not both"):
         train_vae(tmp_path, PRESETS["tiny"].vae, training, source, near=untrained, decoder_of=untrained)
+
+
+def test_a_checkpoint_takes_a_vae_that_is_near_its_own(
+    tmp_path: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = deepcopy(tiny.vae), deepcopy(tiny.vae)
+    with torch.no_grad():
+        near.quant.bias[: near.config.z_dim] += 0.05 * near.config.latent_std[0]
+        far.quant.bias[: far.config.z_dim] += near.config.latent_std[0]
+    assert latents_apart(tiny.vae, tiny.vae) == 0
+    assert latents_apart(tiny.vae, near) == pytest.approx(0.05, rel=0.01)
+    save_checkpoint(tmp_path / "model.safetensors", replace(tiny, scores={"single": 1}), torch.float32)
+
+    def pack(vae: VAE, name: str) -> None:
+        save_vae(tmp_path / f"{name}-vae.safetensors", vae)
+        paths = {"vae": f"{name}-vae.safetensors", "run": "model.safetensors", "out": f"{name}.safetensors"}
+        options = [part for option, path in paths.items() for part in (f"--{option}", str(tmp_path / path))]
+        monkeypatch.setattr("sys.argv", ["train", "pack", *options])
+        main()
+
+    with pytest.raises(SystemExit, match="deviations from those that the transformer"):
+        pack(far, "far")
+    assert not (tmp_path / "far.safetensors").exists()
+    pack(near, "near")
+    packed = load_checkpoint(tmp_path / "near.safetensors", None)
+    assert packed.defaults == tiny.defaults and packed.provenance == tiny.provenance and packed.scores == {}
+    for name, network in {**tiny.networks(), "vae": near}.items():
+        stored = packed.networks()[name].state_dict()
+        assert all(torch.equal(stored[key], value.bfloat16()) for key, value in network.state_dict().items())
 
 
 def test_styles_are_drawn_as_asked() -> None:

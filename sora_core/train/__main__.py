@@ -6,6 +6,7 @@ python -m sora_core.train latents --vae runs/vae/vae.safetensors --cache runs/la
 python -m sora_core.train text    --run runs/text
 python -m sora_core.train dit     --vae runs/vae/vae.safetensors --text runs/text --cache runs/latents --run runs/dit
 python -m sora_core.train pack    --vae runs/vae/vae.safetensors --run runs/dit --out sora-mini.safetensors
+python -m sora_core.train pack    --vae runs/near/vae.safetensors --run sora-mini.safetensors --out better.safetensors
 python -m sora_core.train novelty --model sora-mini.safetensors --cache runs/latents --bucket 17x64x64 --out nearest.png
 """
 
@@ -44,7 +45,7 @@ from .latents import Bucket, fill_bucket, read_bucket
 from .novelty import novelty as measure_novelty
 from .run import Training, rank
 from .text import train_text
-from .vae import VAETraining, train_vae
+from .vae import FOLLOWS, VAETraining, latents_apart, train_vae
 from .videos import fill_from_videos
 
 
@@ -186,24 +187,41 @@ def workers(args: argparse.Namespace) -> Iterator[None]:
 
 
 def pack(args: argparse.Namespace) -> None:
-    if not (args.run / "state.pt").exists():
-        raise ValueError(f"{args.run} holds no state yet; train first")
-    networks = json.loads((args.run / "settings.json").read_text(encoding="utf-8"))["networks"]
-    tokenizer = args.run / "tokenizer.json"
-    if "dit" not in networks or not tokenizer.exists():
-        raise ValueError(f"{args.run} is no run of `dit`: that has a transformer and a tokenizer.json")
-    dit, text = DiTConfig.from_dict(networks["dit"]), TextConfig.from_dict(networks["text"])
     vae = load_vae(args.vae)
-    if networks.get("vae", "") not in ("", vae.fingerprint()):
-        raise ValueError(f"{args.run} was trained on latents of another VAE than {args.vae}; give that one")
-    trainee = Trainee(dit, text, Tokenizer.from_file(str(tokenizer)))
-    trainee.load_state_dict(torch.load(args.run / "state.pt", map_location="cpu", weights_only=True)["average"])
     _check_free(args.out, ".safetensors")
-    defaults = SamplingDefaults.from_dict(SamplingDefaults().to_dict() | json.loads(args.defaults))
-    provenance = json.loads(args.provenance.read_text(encoding="utf-8")) if args.provenance else {}
-    scores = json.loads(args.scores.read_text(encoding="utf-8")) if args.scores else {}
-    model = Model(trainee.dit, vae, trainee.text, trainee.tokenizer, defaults, provenance, scores)
+    model = (_with_another_vae if args.run.is_file() else _of_run)(args.run, vae)
+    model.defaults = SamplingDefaults.from_dict(model.defaults.to_dict() | json.loads(args.defaults))
+    if args.provenance:
+        model.provenance = json.loads(args.provenance.read_text(encoding="utf-8"))
+    if args.scores:
+        model.scores = json.loads(args.scores.read_text(encoding="utf-8"))
     save_checkpoint(args.out, model)
+
+
+def _of_run(run: Path, vae: VAE) -> Model:
+    if not (run / "state.pt").exists():
+        raise ValueError(f"{run} holds no state yet; train first")
+    networks = json.loads((run / "settings.json").read_text(encoding="utf-8"))["networks"]
+    tokenizer = run / "tokenizer.json"
+    if "dit" not in networks or not tokenizer.exists():
+        raise ValueError(f"{run} is no run of `dit`: that has a transformer and a tokenizer.json")
+    dit, text = DiTConfig.from_dict(networks["dit"]), TextConfig.from_dict(networks["text"])
+    if networks.get("vae", "") not in ("", vae.fingerprint()):
+        raise ValueError(f"{run} was trained on latents of another VAE than --vae; give that one")
+    trainee = Trainee(dit, text, Tokenizer.from_file(str(tokenizer)))
+    trainee.load_state_dict(torch.load(run / "state.pt", map_location="cpu", weights_only=True)["average"])
+    return Model(trainee.dit, vae, trainee.text, trainee.tokenizer)
+
+
+def _with_another_vae(path: Path, vae: VAE) -> Model:
+    """A checkpoint whose VAE went on near its latents. Its scores were another's, so they are left out."""
+    model = load_checkpoint(path)
+    if (apart := latents_apart(model.vae, vae)) > FOLLOWS:
+        raise ValueError(
+            f"latents of --vae lie {apart:.2f} deviations from those that the transformer of {path} knows, more than "
+            f"{FOLLOWS}: train the VAE with --near, or the transformer on its latents with dit --start"
+        )
+    return replace(model, vae=vae, scores={})
 
 
 def novelty(args: argparse.Namespace) -> None:
@@ -321,7 +339,11 @@ def main() -> None:
 OPTIONS: dict[str, dict] = {
     "preset": {"choices": list(PRESETS), "help": "sizes of the networks (default: mini)"},
     "seed": {"type": int, "help": "draws everything that is random (default: 0)"},
-    "run": {"type": Path, "required": True, "help": "folder of the run"},
+    "run": {
+        "type": Path,
+        "required": True,
+        "help": "folder of the run (pack: or a checkpoint, to give it another VAE)",
+    },
     "cache": {"type": Path, "required": True, "help": "folder of the latent cache"},
     "vae": {"type": Path, "required": True, "help": "a trained VAE"},
     "text": {"type": Path, "help": "folder of a text encoder's run"},

@@ -33,6 +33,8 @@ from ..world import STYLES, Scene, is_visible, render, sample_scene
 from ..world.textures import texture_clip
 from .run import Run, Training, fit
 
+FOLLOWS = 0.2  # deviations by which latents may be off what a transformer was trained on
+
 
 @dataclass(frozen=True)
 class VAETraining(Training):
@@ -93,6 +95,20 @@ def measure_latents(vae: VAE, clips: list[Tensor]) -> VAEConfig:
     rgb = torch.linalg.lstsq(inputs.double(), colours.double()).solution
     table = tuple(tuple(round(x, 4) for x in row) for row in rgb.tolist())
     return replace(vae.config, latent_mean=tuple(mean.tolist()), latent_std=tuple(std.tolist()), latent_rgb=table)
+
+
+@torch.no_grad()
+def latents_apart(one: VAE, other: VAE) -> float:
+    """How far the latents of two VAEs lie from each other, in deviations: root mean square over a clip of every style.
+    Infinite where they differ in shape."""
+    rng, squares = np.random.default_rng(3), []
+    for style in STYLES:
+        clip = frames_to_video(render(draw_scene(rng, ((style, 1.0),)), 9, 128, 128))
+        a, b = one.encode(clip), other.encode(clip)
+        if a.shape != b.shape:
+            return float("inf")
+        squares.append(float((a - b).square().mean()))
+    return float(np.mean(squares)) ** 0.5
 
 
 def _mean_colours(clip: Tensor, config: VAEConfig) -> Tensor:
