@@ -26,7 +26,7 @@ class SoraKeyframes(io.ComfyNode):
                     tooltip="Frame of the video; -1 is the last. The frames around it (up to 3) show it, too.",
                 ),
             ],
-            outputs=[io.Latent.Output(tooltip="Latents with their strength map, for a sampler.")],
+            outputs=[io.Latent.Output(tooltip="Latents with their strength map, for Sora Sampler.")],
         )  # fmt: skip
 
     @classmethod

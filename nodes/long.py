@@ -89,7 +89,8 @@ class SoraLongVideo(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="Its text encoder."),
                 io.Vae.Input("vae", tooltip="Its VAE."),
                 io.String.Input(
-                    "prompts", multiline=True, default="0:00 a red circle bounces on a sky background",
+                    "prompts", multiline=True, dynamic_prompts=True,
+                    default="0:00 a red circle bounces on a sky background",
                     tooltip="One text a line, each with the time at which it begins: 0:05 or 5s. The first is 0:00.",
                 ),
                 io.String.Input("negative", default="", tooltip="What the clip is steered away from."),

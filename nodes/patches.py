@@ -57,7 +57,7 @@ class SoraUnpatchify(io.ComfyNode):
             category="Sora/patches",
             description="Puts patches together to latents; the strengths become the strength map (noise_mask).",
             inputs=[SoraPatches.Input("patches", tooltip="Patches of a clip.")],
-            outputs=[io.Latent.Output(tooltip="Latents with their strength map, for a sampler.")],
+            outputs=[io.Latent.Output(tooltip="Latents with their strength map, for Sora Sampler.")],
         )
 
     @classmethod

@@ -83,5 +83,5 @@ class SoraSampler(io.ComfyNode):
             model, positive, negative, latent, seed=seed, steps=steps, cfg=cfg, solver=solver, stop=stop_after,
             passes=resample, node_id=cls.hidden.unique_id,
         )  # fmt: skip
-        note = host.beyond(model, out["samples"].shape[2:])
-        return io.NodeOutput(out, ui=None if note is None else ui.PreviewText(note))
+        notes = [note for note in (host.unread(latent), host.beyond(model, out["samples"].shape[2:])) if note]
+        return io.NodeOutput(out, ui=ui.PreviewText("\n".join(notes)) if notes else None)

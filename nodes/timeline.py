@@ -19,7 +19,7 @@ TIMELINE = "sora_timeline"  # key of a LATENT: its timeline, and the latents and
 
 
 SEAMS = io.String.Output(display_name="seams", tooltip="Frames of the finished clip at which a new part begins.")
-OUTPUTS = [io.Latent.Output(tooltip="Latents with their strength map, for a sampler."), SEAMS]  # of every task
+OUTPUTS = [io.Latent.Output(tooltip="Latents with their strength map, for Sora Sampler."), SEAMS]  # of every task
 
 
 def prepared(vae: object, line: Timeline) -> io.NodeOutput:

@@ -22,6 +22,7 @@ from .timeline import FACTOR, Timeline
 from .video import Video, check_target, frame_rate, has_sound, pixel_aspect, read_video, write_video
 
 Free = Callable[..., Path]
+AFTER = 8  # frames that `extend` makes if no number is given
 READ_AT = "read the clip at this rate, frames dropped or repeated (default: the file's own)"
 
 
@@ -123,7 +124,9 @@ def _opened(args: argparse.Namespace, free: Free) -> tuple[Path, Video, Pipeline
 
 def run_extend(args: argparse.Namespace, free: Free) -> None:
     out, video, pipeline = _opened(args, free)
-    clip, before, after = video.frames, args.before, args.after
+    clip, before, after = video.frames, args.before or 0, args.after or 0
+    if args.before is None and args.after is None:
+        after = AFTER
     told = {"overlap": args.overlap, "carry": args.carry}
     most, further = _window(args, pipeline) or pipeline.model.defaults.max_frames, []
     apart = bool(before and after) and len(clip) > 2 * args.overlap  # too far from each other to be seen together
@@ -235,8 +238,8 @@ def add_tasks(
 ) -> None:
     """Add the commands to a parser, in the words of `cli.parser`."""
 
-    def task(name: str, run: Callable, help_text: str, example: str) -> argparse.ArgumentParser:
-        one = command(name, lambda args: run(args, free), help_text, example)
+    def task(name: str, run: Callable, help_text: str, example: str, **options: bool) -> argparse.ArgumentParser:
+        one = command(name, lambda args: run(args, free), help_text, example, **options)
         one.add_argument("video", type=Path, help="the clip")
         return one
 
@@ -255,8 +258,8 @@ def add_tasks(
         'clip.mp4 "a red circle moves left on a sky background" --after 8',
     )  # fmt: skip
     one.add_argument("prompt", help="what the clip shows")
-    one.add_argument("--after", type=int, default=0, help="new frames after the clip")
-    one.add_argument("--before", type=int, default=0, help="new frames before the clip")
+    one.add_argument("--after", type=int, help=f"new frames after the clip (default {AFTER}, without --before)")
+    one.add_argument("--before", type=int, help="new frames before the clip (default: none)")
     text = "strength at which new frames begin from a steady motion carried on; 1: from noise"
     one.add_argument("--carry", type=float, default=CARRY, help=f"{text} (default {CARRY})")
     windowed(one)
@@ -312,7 +315,7 @@ def add_tasks(
 
     one = task(
         "report", run_report, "Measure a clip: seams, drift, motion, and frames that had to stay.",
-        "extended.mp4 --seams 17 --source clip.mp4 --picture report.png",
+        "extended.mp4 --seams 17 --source clip.mp4 --picture report.png", model=False,
     )  # fmt: skip
     one.add_argument("--seams", type=int, nargs="*", default=[], help="frames before which a new part begins")
     one.add_argument("--loop", action="store_true", help="the clip is played round and round")

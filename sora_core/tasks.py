@@ -169,12 +169,16 @@ def _curve(text: str, total: int) -> Tensor:
     points: list[tuple[int, float]] = []
     for part in text.replace("\n", ",").split(","):
         if part.strip():
-            match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d*\.?\d+)\s*", part)
+            match = re.fullmatch(r"\s*(-?\d+)\s*:\s*(\d*\.?\d+)\s*", part)
             if match is None:
                 raise ValueError(f"curve: {part.strip()!r} is not FRAME:STRENGTH; write it as in `0:0, 8:0.6, 16:1`")
-            if points and int(match[1]) <= points[-1][0]:
+            frame = int(match[1])
+            if frame < -total:
+                raise ValueError(f"curve: frame {frame} of a clip of {total}: -1 is the last, {-total} the first")
+            frame += total if frame < 0 else 0
+            if points and frame <= points[-1][0]:
                 raise ValueError(f"curve: frame {match[1]} does not come after frame {points[-1][0]}")
-            points.append((int(match[1]), float(match[2])))
+            points.append((frame, float(match[2])))
     if not points:
         raise ValueError("curve: there is no point in it; write it as in `0:0, 8:0.6, 16:1`")
     at, values = zip(*points, strict=True)

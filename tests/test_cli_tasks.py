@@ -38,6 +38,14 @@ def test_extend_keeps_every_bit(tiny_file: Path, tmp_path: Path, clip: Path) -> 
     assert torch.equal(out.frames[3:10], source.frames)
 
 
+def test_extend_makes_some_frames_after_the_clip_unless_told(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
+    source = read_video(clip).frames
+    for words, before, after in (((), 0, 8), (("--before", "3"), 3, 0)):
+        assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *words, "--overwrite") == 0
+        out = read_video(tmp_path / "out.mkv").frames
+        assert len(out) == before + len(source) + after and torch.equal(out[before : before + len(source)], source)
+
+
 def test_pixels_keep_their_shape(tiny_file: Path, tmp_path: Path) -> None:
     frames = torch.rand(9, 32, 48, 3, generator=torch.Generator().manual_seed(0))
     write_video(tmp_path / "tv.mkv", frames, 25, lossless=True, pixel_aspect=Fraction(16, 15))
@@ -179,7 +187,7 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("extend", "{clip}", PROMPT), "at least one has to be above 0"),
+        (("extend", "{clip}", PROMPT, "--after", "0"), "at least one has to be above 0"),
         (("extend", "{clip}", " ", "--after", "4"), "the prompt is empty"),
         (("extend", "gone.mp4", PROMPT, "--after", "4"), "gone.mp4"),
         (("edit", "{clip}", PROMPT, "--curve", "0-1"), "is not FRAME:STRENGTH"),

@@ -363,6 +363,8 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: levels(clip(5), 1, first=3, last=5), "choose 0 to 4"),
         (lambda: levels(clip(5), 1, curve=","), "there is no point in it"),
         (lambda: levels(clip(5), 1, curve="3:0, 2:1"), "frame 2 does not come after frame 3"),
+        (lambda: levels(clip(5), 1, curve="3:0, -2:1"), "frame -2 does not come after frame 3"),
+        (lambda: levels(clip(5), 1, curve="-6:0"), "frame -6 of a clip of 5"),
         (lambda: empty(9, 24, 40).pin(clip(1)[0], 9), "frame 9 of a clip of 9"),
         (lambda: empty(9, 24, 40).pin(clip(1, 8, 8)[0], 0), "resize it first"),
         (lambda: extend(clip(5), after=4).restore(torch.rand(5, 24, 40, 3)), "decode the latents"),
@@ -400,3 +402,8 @@ def test_a_mask_that_changes_nothing_is_refused() -> None:
         levels(frames, 0.7, mask=black)
     assert not levels(frames, 0.0, mask=black).any()
     assert levels(frames, 0.7, mask=black + 0.1).amax() == pytest.approx(0.07)
+
+
+def test_a_curve_counts_from_the_end_too() -> None:
+    assert torch.equal(levels(clip(9), 1, curve="0:0, -1:1"), levels(clip(9), 1, curve="0:0, 8:1"))
+    assert torch.equal(levels(clip(9), 1, curve="-9:0.5, -5:1"), levels(clip(9), 1, curve="0:0.5, 4:1"))

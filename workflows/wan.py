@@ -31,7 +31,8 @@ def wan_text_to_video() -> Workflow:
     w = Workflow(
         "wan_text_to_video",
         "# Wan 2.1 through this pack's transformer and VAE\n\n" + FILES.format(DIT_21, UMT5, VAE_21)
-        + "Everything else is ComfyUI's own. Put Sora Sampler in the place of KSampler, and all tasks work.",
+        + "Everything else is ComfyUI's own. Put Sora Sampler in the place of KSampler and Sora VAE Decode in that of "
+        "VAE Decode, and all tasks work.",
     )  # fmt: skip
     model = w.add("SoraLoadDiT", models=_file(WAN_21, "diffusion_models", DIT_21), weights=DIT_21, per_token=False)
     return _text_to_video(w, model, steps=30, cfg=6.0, solver="uni_pc")
@@ -44,9 +45,10 @@ def wan_experts() -> Workflow:
         "wan_experts",
         "# Two experts as one: Wan 2.2 14B\n\n" + FILES.format(both, UMT5, VAE_21)
         + "One transformer for the high noise levels, where a clip finds its shape, one for the low ones, where it "
-        "finds its detail. Sora Join Experts makes one MODEL of them, for any sampler and all tasks. LoRAs go before "
-        "it.\n\nSora Load DiT unpacks scaled eight bits to bfloat16, 28.6 GB for each expert. To keep eight bits, load "
-        "both with ComfyUI's own *Load Diffusion Model*: Sora Join Experts takes any MODEL.",
+        "finds its detail. Sora Join Experts makes one MODEL of them, for any sampler; tasks end in Sora VAE "
+        "Decode. LoRAs go before it.\n\nSora Load DiT unpacks scaled eight bits to bfloat16, 28.6 GB for each "
+        "expert. To keep eight bits, load both with ComfyUI's own *Load Diffusion Model*: Sora Join "
+        "Experts takes any MODEL.",
     )  # fmt: skip
     experts = [
         w.add("SoraLoadDiT", title, models=_file(WAN_22, "diffusion_models", name), weights=name, per_token=False)

@@ -29,7 +29,7 @@ from .folders import (
 from .identity import identity
 from .model import join_experts, native_model, public_model
 from .regions import with_region
-from .sampling import beyond, interrupted, latent_channels, sample, strength_map
+from .sampling import beyond, interrupted, latent_channels, sample, strength_map, unread
 from .text import encode_text, native_clip, takes_apart
 from .vae import decode, decoder, encode, latent_layout, native_vae
 
@@ -37,7 +37,7 @@ __all__ = [
     "ComfyExtension", "accepts", "beyond", "check_draft_name", "checkpoint_names", "checkpoint_path", "decode",
     "decoder", "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io", "join_experts",
     "keeping_folder", "latent_channels", "latent_layout", "new_draft", "public_model", "public_vae", "sample",
-    "stamp", "strength_map", "takes_apart", "to_host", "ui", "weight_names", "weight_path",
+    "stamp", "strength_map", "takes_apart", "to_host", "ui", "unread", "weight_names", "weight_path",
     "with_region",
 ]  # fmt: skip
 

@@ -235,6 +235,16 @@ def _latents(model: comfy.model_patcher.ModelPatcher, latent: dict[str, Any]) ->
     return known
 
 
+def unread(latent: dict) -> str | None:
+    """What to say of latents that show something, of which only the size is used: they bring no strength map."""
+    if "noise_mask" in latent or PROGRESS in latent or not bool(latent["samples"].any()):
+        return None
+    return (
+        "The latents hold a clip but no strength map, so only their size was used. To keep what they show, put Sora "
+        "SDEdit before the sampler, or Sora Patchify with a strength below 1, as in draft_refine."
+    )
+
+
 def _scheduled(
     model: comfy.model_patcher.ModelPatcher, known: Tensor
 ) -> tuple[comfy.model_patcher.ModelPatcher, float]:

@@ -22,6 +22,20 @@ def test_the_preview_moves(server: Any, api: Any) -> None:
     assert [step["value"] for step in steps][-1] == 3
 
 
+def test_latents_whose_picture_is_not_read_are_named(server: Any, api: Any) -> None:
+    """As after Upscale Latent, which many put between two samplers: without a strength map only the size is used."""
+    prompt = api("text_to_video")
+    first, empty = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraEmptyVideo")[0]
+    prompt[empty]["inputs"] |= {"width": 64, "height": 64, "frames": 5}
+    prompt[first]["inputs"] |= {"steps": 1, "seed": 12}
+    again = prompt[first]["inputs"] | {"latent": [first, 0], "seed": 13}
+    prompt["again"] = {"class_type": "SoraSampler", "inputs": again}
+    prompt[by_class(prompt, "SoraVAEDecode")[0]]["inputs"]["latent"] = ["again", 0]
+    outcome = server.run(prompt)
+    assert outcome.error is None and "no strength map" in outcome.outputs["again"]["text"][0]
+    assert "text" not in outcome.outputs.get(first, {})
+
+
 def test_cancel_takes_effect_within_a_step(server: Any, api: Any) -> None:
     prompt = api("text_to_video")
     prompt[by_class(prompt, "SoraSampler")[0]]["inputs"] |= {"steps": 400, "seed": 5}
