@@ -17,8 +17,8 @@ from ..sora_core.draft import digest
 from ..sora_core.long import MADE_BY, Task, count_windows, make_long
 from ..sora_core.samplers import SAMPLERS
 from . import host
-from .host import io, ui
-from .timeline import listed, shared, task_of
+from .host import io
+from .timeline import listed, odd, shared, task_of
 
 DEFAULTS = SamplingDefaults()
 KEPT = 8  # finished clips whose windows are kept
@@ -38,7 +38,6 @@ class HostEngine:
     ) -> None:
         self.model, self.clip, self.vae, self.negative, self.settings = model, clip, vae, negative, settings
         self.windows = 1
-        self.first: tuple[int, ...] = ()  # latent frames, height and width of the first window that was made
         self.channels, self.time_factor, self.space = host.latent_layout(vae)
         self.multiple = 2 * self.space
         if (channels := host.latent_channels(model)) != self.channels:
@@ -52,7 +51,6 @@ class HostEngine:
         return (frames - 1) // self.time_factor + 1, height // self.space, width // self.space
 
     def sample(self, window: Task) -> Tensor:
-        self.first = self.first or tuple(window.shape)
         samples = torch.zeros(1, self.channels, *window.shape) if window.known is None else window.known
         positive = self.text(window.texts[0][0])
         if len(window.texts) > 1:
@@ -181,6 +179,11 @@ class SoraLongVideo(io.ComfyNode):
         )  # fmt: skip
         (folder / "finished").unlink(missing_ok=True)  # of a shorter one: this is not, until it is
         engine.windows = count_windows(frames, window, overlap, engine.time_factor)
+        sides = (-(-side // engine.multiple) * engine.multiple for side in (height, width))
+        size = engine.latent_shape(window if line is None else min(window, frames), *sides)
+        notes = [f"{frames} frames in {engine.windows} windows.", host.beyond(model, size)]
+        notes += [] if line is None else [odd(line)]
+        host.tell(cls.hidden.unique_id, *notes)  # before hours of work rather than after them
         out = torch.empty(frames, height, width, 3)
         done, drift = 0, []
         for part in windows:
@@ -195,7 +198,4 @@ class SoraLongVideo(io.ComfyNode):
             out = line.restore(out)
         seams = {entry["frame"] for entry in drift} | set([] if line is None else line.seams)
         seams = listed(sorted(frame for frame in seams if 0 < frame < len(out)))
-        told = f"{done} frames in {len(drift)} windows"
-        if note := host.beyond(model, engine.first):
-            told = f"{told}. {note}"
-        return io.NodeOutput(out, json.dumps(drift), seams, fps, ui=ui.PreviewText(told))
+        return io.NodeOutput(out, json.dumps(drift), seams, fps, ui=host.noted(*notes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..sora_core.config import SamplingDefaults
 from ..sora_core.samplers import SAMPLERS
 from . import host
-from .host import io, ui
+from .host import io
 
 DEFAULTS = SamplingDefaults()
 
@@ -83,5 +83,4 @@ class SoraSampler(io.ComfyNode):
             model, positive, negative, latent, seed=seed, steps=steps, cfg=cfg, solver=solver, stop=stop_after,
             passes=resample, node_id=cls.hidden.unique_id,
         )  # fmt: skip
-        notes = [note for note in (host.unread(latent), host.beyond(model, out["samples"].shape[2:])) if note]
-        return io.NodeOutput(out, ui=ui.PreviewText("\n".join(notes)) if notes else None)
+        return io.NodeOutput(out, ui=host.noted(host.unread(latent), host.beyond(model, out["samples"].shape[2:])))

@@ -38,8 +38,8 @@ class SoraTextEncode(io.ComfyNode):
         parts = apart(text) if host.takes_apart(clip) else []
         for number, part in enumerate(parts):
             whole = host.with_region(whole, host.encode_text(clip, part), number)
-        note = "\n".join(["Sora Sampler makes a half each, from noise:", *parts])
-        return io.NodeOutput(whole, ui=ui.PreviewText(note) if parts else None)
+        told = ["Sora Sampler makes a half each, from noise:", *parts] if parts else []
+        return io.NodeOutput(whole, ui=host.noted(*told))
 
 
 class SoraExpandPrompt(io.ComfyNode):

@@ -24,7 +24,18 @@ OUTPUTS = [io.Latent.Output(tooltip="Latents with their strength map, for Sora S
 
 def prepared(vae: object, line: Timeline) -> io.NodeOutput:
     """What a task hands out."""
-    return io.NodeOutput(begin(vae, line), listed(line.seams))
+    return io.NodeOutput(begin(vae, line), listed(line.seams), ui=host.noted(odd(line)))
+
+
+def odd(line: Timeline) -> str | None:
+    """A note where Save Video, at the very end, could not write the finished clip."""
+    height, width = line.canvas.shape[1:3]
+    if width % 2 == 0 and height % 2 == 0:
+        return None
+    return (
+        f"The clip is {width}x{height}, and Save Video (H.264) takes even sides alone. Crop it (Image Crop) or scale "
+        "it (Upscale Image) before its task, or save it with SaveWEBM or SaveAnimatedWEBP, which take any."
+    )
 
 
 def begin(vae: object, line: Timeline) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from . import host
-from .host import io, ui
+from .host import io
 from .timeline import finish
 
 
@@ -52,4 +52,4 @@ class SoraVAEDecode(io.ComfyNode):
     @classmethod
     def execute(cls, vae: object, latent: dict) -> io.NodeOutput:
         frames, note = finish(vae, latent)
-        return io.NodeOutput(frames, ui=None if note is None else ui.PreviewText(note))
+        return io.NodeOutput(frames, ui=host.noted(note))

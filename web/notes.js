@@ -1,4 +1,4 @@
-// Shows on a node what it has to say about its last run: the `text` of its output.
+// Shows on a node what it has to say: of a run that has begun, and at its end the `text` of its output.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./preview.js";
@@ -32,6 +32,7 @@ app.registerExtension({
   name: "sora.notes",
   setup() {
     api.addEventListener("executing", ({ detail }) => tell(findNode(detail), ""));
+    api.addEventListener("sora.note", ({ detail }) => tell(findNode(detail.node), detail.text));
     api.addEventListener("executed", ({ detail }) => tell(findNode(detail.node), detail.output?.text?.join("\n")));
   },
 });

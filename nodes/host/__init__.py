@@ -28,6 +28,7 @@ from .folders import (
 )
 from .identity import identity
 from .model import join_experts, native_model, public_model
+from .notes import noted, tell
 from .regions import with_region
 from .sampling import beyond, interrupted, latent_channels, sample, strength_map, unread
 from .text import encode_text, native_clip, takes_apart
@@ -36,8 +37,8 @@ from .vae import decode, decoder, encode, latent_layout, native_vae
 __all__ = [
     "ComfyExtension", "accepts", "beyond", "check_draft_name", "checkpoint_names", "checkpoint_path", "decode",
     "decoder", "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io", "join_experts",
-    "keeping_folder", "latent_channels", "latent_layout", "new_draft", "public_model", "public_vae", "sample",
-    "stamp", "strength_map", "takes_apart", "to_host", "ui", "unread", "weight_names", "weight_path",
+    "keeping_folder", "latent_channels", "latent_layout", "new_draft", "noted", "public_model", "public_vae", "sample",
+    "stamp", "strength_map", "takes_apart", "tell", "to_host", "ui", "unread", "weight_names", "weight_path",
     "with_region",
 ]  # fmt: skip
 

@@ -311,6 +311,57 @@ def test_a_long_clip_is_edited_in_windows(server: Any, api: Any, tmp_path: Path)
     assert "which makes such a clip at once" in server.run(prompt).error["exception_message"]
 
 
+def scaled(prompt: dict[str, Any], source: str, width: int, height: int) -> None:
+    size = {"width": width, "height": height, "upscale_method": "bilinear", "crop": "disabled"}
+    prompt["scaled"] = {"class_type": "ImageScale", "inputs": {"image": [source, 0]} | size}
+
+
+def test_a_clip_that_save_video_cannot_write_is_named_before_it_is_sampled(
+    server: Any, api: Any, tmp_path: Path
+) -> None:
+    """And the nodes that the note names do write it."""
+    prompt = quick(api("extend"))
+    task, decode, sampler = (by_class(prompt, k)[0] for k in ("SoraExtend", "SoraVAEDecode", "SoraSampler"))
+    scaled(prompt, by_class(prompt, "SoraWorldClip")[0], 75, 57)
+    prompt[task]["inputs"]["images"] = ["scaled", 0]
+    prompt = {key: node for key, node in prompt.items() if node["class_type"] not in ("SoraClipReport", "SaveImage")}
+    webm = {"images": [decode, 0], "filename_prefix": "odd", "fps": 12.0, "crf": 32.0, "codec": "vp9"}
+    webp = {"images": [decode, 0], "filename_prefix": "odd", "fps": 12.0, "lossless": True, "quality": 80}
+    prompt["webm"] = {"class_type": "SaveWEBM", "inputs": webm}
+    prompt["webp"] = {"class_type": "SaveAnimatedWEBP", "inputs": webp | {"method": "default"}}
+    outcome = server.run(prompt)
+    assert outcome.error is not None and outcome.error["node_type"] == "SaveVideo"
+    for name in (*by_class(prompt, "SaveVideo"), *by_class(prompt, "CreateVideo")):
+        del prompt[name]
+    prompt[sampler]["inputs"]["seed"] = 1
+    prompt[task]["inputs"]["overlap"] = 8  # so that it runs once more
+    outcome = server.run(prompt)
+    told = outcome.outputs[task]["text"][0]
+    assert "75x57" in told and "even sides" in told
+    events = [(e["type"], e["data"].get("node")) for e in outcome.events]
+    assert events.index(("executed", task)) < events.index(("progress", sampler))
+    for node in ("webm", "webp"):
+        assert read_video(saved(server, outcome, node, tmp_path)).frames.shape == (25, 57, 75, 3)
+
+
+def test_long_video_says_what_is_to_come_before_it_works(server: Any, api: Any) -> None:
+    prompt = quick(api("long_edit"))
+    node, task = by_class(prompt, "SoraLongVideo")[0], by_class(prompt, "SoraSDEdit")[0]
+    scaled(prompt, by_class(prompt, "SoraWorldClip")[0], 75, 41)
+    prompt[task]["inputs"]["images"] = ["scaled", 0]
+    prompt = {key: prompt[key] for key in prompt if prompt[key]["class_type"] not in ("CreateVideo", "SaveVideo")}
+    prompt["look"] = {"class_type": "PreviewImage", "inputs": {"images": [node, 0]}}
+    outcome = server.run(prompt)
+    assert outcome.error is None
+    notes = [e for e in outcome.events if e["type"] == "sora.note"]
+    assert len(notes) == 1 and notes[0]["data"]["node"] == node
+    for words in ("33 frames in 3 windows", "from 64 to 256", "75x41"):
+        assert words in notes[0]["data"]["text"]
+    assert outcome.outputs[node]["text"] == [notes[0]["data"]["text"]]
+    steps = [i for i, e in enumerate(outcome.events) if e["type"] == "progress" and e["data"]["node"] == node]
+    assert outcome.events.index(notes[0]) < steps[0]
+
+
 def test_a_video_of_one_s_own_keeps_its_rate_length_and_size(server: Any, api: Any, tmp_path: Path) -> None:
     prompt = quick(api("your_video"))
     frames = render(scene_of("circle", "red", "circles around", "sky", rng=np.random.default_rng(0)), 22, 56, 72)
