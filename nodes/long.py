@@ -182,7 +182,8 @@ class SoraLongVideo(io.ComfyNode):
         sides = (-(-side // engine.multiple) * engine.multiple for side in (height, width))
         size = engine.latent_shape(window if line is None else min(window, frames), *sides)
         notes = [f"{frames} frames in {engine.windows} windows.", host.beyond(model, size)]
-        notes += [] if line is None else [odd(line)]
+        notes += [host.strange({host.ORIGIN: host.origin(vae)}, model)]
+        notes += [] if line is None else [host.strange(latent, vae), odd(line)]
         host.tell(cls.hidden.unique_id, *notes)  # before hours of work rather than after them
         out = torch.empty(frames, height, width, 3)
         done, drift = 0, []

@@ -83,4 +83,6 @@ class SoraSampler(io.ComfyNode):
             model, positive, negative, latent, seed=seed, steps=steps, cfg=cfg, solver=solver, stop=stop_after,
             passes=resample, node_id=cls.hidden.unique_id,
         )  # fmt: skip
-        return io.NodeOutput(out, ui=host.noted(host.unread(latent), host.beyond(model, out["samples"].shape[2:])))
+        size = out["samples"].shape[2:]
+        notes = host.unread(latent), host.strange(latent, model), host.beyond(model, size)
+        return io.NodeOutput(out, ui=host.noted(*notes))

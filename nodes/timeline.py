@@ -44,7 +44,7 @@ def begin(vae: object, line: Timeline) -> dict[str, Any]:
     if time != FACTOR:
         raise ValueError(f"vae: it covers {time} frames a latent; tasks are laid out for VAEs that cover {FACTOR}")
     known, strength = line.encode(lambda frames: host.encode(vae, frames).cpu(), 2 * space)
-    return {"samples": known, "noise_mask": strength, TIMELINE: (line, known, strength)}
+    return {"samples": known, "noise_mask": strength, TIMELINE: (line, known, strength), host.ORIGIN: host.origin(vae)}
 
 
 def listed(seams: Iterable[int]) -> str:
@@ -80,7 +80,7 @@ def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[
     samples, known, mask, strength = samples.clone(), known.clone(), mask.clone(), strength.clone()
     samples[:, :, at] = known[:, :, at] = alone["samples"][:, :, at]
     mask[:, :, at] = strength[:, :, at] = alone["noise_mask"][:, :, at]
-    return latent | {"samples": samples, "noise_mask": mask, TIMELINE: (pinned, known, strength)}
+    return latent | alone | {"samples": samples, "noise_mask": mask, TIMELINE: (pinned, known, strength)}
 
 
 def finish(vae: object, latent: dict[str, Any]) -> tuple[Tensor, str | None]:

@@ -30,7 +30,7 @@ class SoraVAEEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: object, images: Tensor) -> io.NodeOutput:
-        return io.NodeOutput({"samples": host.encode(vae, images)})
+        return io.NodeOutput({"samples": host.encode(vae, images), host.ORIGIN: host.origin(vae)})
 
 
 class SoraVAEDecode(io.ComfyNode):
@@ -52,4 +52,4 @@ class SoraVAEDecode(io.ComfyNode):
     @classmethod
     def execute(cls, vae: object, latent: dict) -> io.NodeOutput:
         frames, note = finish(vae, latent)
-        return io.NodeOutput(frames, ui=host.noted(note))
+        return io.NodeOutput(frames, ui=host.noted(host.strange(latent, vae), note))

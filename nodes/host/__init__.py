@@ -29,23 +29,27 @@ from .folders import (
 from .identity import identity
 from .model import join_experts, native_model, public_model
 from .notes import noted, tell
+from .origin import ORIGIN, origin, strange
 from .regions import with_region
 from .sampling import beyond, interrupted, latent_channels, sample, strength_map, unread
 from .text import encode_text, native_clip, takes_apart
 from .vae import decode, decoder, encode, latent_layout, native_vae
 
 __all__ = [
-    "ComfyExtension", "accepts", "beyond", "check_draft_name", "checkpoint_names", "checkpoint_path", "decode",
-    "decoder", "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io", "join_experts",
-    "keeping_folder", "latent_channels", "latent_layout", "new_draft", "noted", "public_model", "public_vae", "sample",
-    "stamp", "strength_map", "takes_apart", "tell", "to_host", "ui", "unread", "weight_names", "weight_path",
-    "with_region",
+    "ORIGIN", "ComfyExtension", "accepts", "beyond", "check_draft_name", "checkpoint_names", "checkpoint_path",
+    "decode", "decoder", "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io",
+    "join_experts", "keeping_folder", "latent_channels", "latent_layout", "new_draft", "noted", "origin",
+    "public_model", "public_vae", "sample", "stamp", "strange", "strength_map", "takes_apart", "tell", "to_host",
+    "ui", "unread", "weight_names", "weight_path", "with_region",
 ]  # fmt: skip
 
 
 def to_host(model: Model) -> tuple[Any, Any, Any]:
     """A checkpoint's networks as the host's MODEL, CLIP and VAE."""
-    return native_model(model), native_clip(model), native_vae(model.vae)
+    native, vae, mark = native_model(model), native_vae(model.vae), model.vae.fingerprint()
+    for network in (native.model, vae.first_stage_model):
+        setattr(network, ORIGIN, mark)
+    return native, native_clip(model), vae
 
 
 def public_vae(path: Path) -> Any:

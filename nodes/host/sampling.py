@@ -29,6 +29,7 @@ from ...sora_core.samplers import Progress, check_span, solve, solve_again
 from ...sora_core.selection import count_frames
 from ...sora_core.timeline import FACTOR
 from .model import STRENGTH, HostModel
+from .origin import ORIGIN, origin
 from .regions import as_areas
 
 PROGRESS = "sora_progress"  # key of a LATENT whose run was stopped: its settings, its begin, how far it came
@@ -131,7 +132,7 @@ def sample(
     ).to(comfy.model_management.intermediate_device())  # fmt: skip
     if strength is not None:  # kept places come back bit for bit
         samples = torch.where(strength.to(samples) == 0, known.to(samples), samples)
-    out = {key: value for key, value in latent.items() if key != PROGRESS} | {"samples": samples}
+    out = {key: value for key, value in latent.items() if key != PROGRESS} | {"samples": samples, ORIGIN: origin(model)}
     if progress.steps == steps:
         return out
     progress = Progress(progress.x.cpu(), progress.denoised.cpu(), progress.steps)

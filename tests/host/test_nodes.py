@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import urllib.request
@@ -178,6 +179,93 @@ def test_patches_that_are_kept_stay(server: Any, api: Any, tmp_path: Path, bundl
     clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path)).frames
     assert clip.shape == (17, SIDE, SIDE, 3)
     assert analyse(clip).colour == "red"
+
+
+# ---- whose latents are whose
+
+
+def encoded_by(prompt: dict[str, Any], vae: list) -> dict[str, Any]:
+    """The workflow patches in small and fast, its latents encoded by this VAE and handed on as a file is."""
+    clip, encode, sampler = (by_class(prompt, k)[0] for k in ("SoraWorldClip", "SoraVAEEncode", "SoraSampler"))
+    prompt[clip]["inputs"] |= {"width": 64, "height": 64, "frames": 13}
+    prompt[encode]["inputs"]["vae"] = vae
+    prompt[sampler]["inputs"]["steps"] = 1
+    for node in by_class(prompt, "SaveVideo") + by_class(prompt, "CreateVideo") + by_class(prompt, "SaveImage"):
+        del prompt[node]
+    prompt["look"] = {"class_type": "PreviewImage", "inputs": {"images": [by_class(prompt, "SoraVAEDecode")[0], 0]}}
+    return prompt
+
+
+def notes_of(server: Any, prompt: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether the sampler and the decoder say that latents are of another VAE."""
+    outcome = server.run(json.loads(json.dumps(prompt)))
+    assert outcome.error is None, outcome.error
+    told = [json.dumps(outcome.outputs.get(by_class(prompt, k)[0], {})) for k in ("SoraSampler", "SoraVAEDecode")]
+    return tuple("of another VAE" in text for text in told)
+
+
+@pytest.fixture
+def another(server: Any, bundled: Model) -> dict[str, Any]:
+    """The loader of a checkpoint with another VAE."""
+    vae = copy.deepcopy(bundled.vae)
+    with torch.no_grad():
+        vae.encoder.conv_out.weight.neg_()
+    path = server.base / "models" / "sora" / "another.safetensors"
+    if not path.exists():
+        save_checkpoint(path, replace(bundled, vae=vae))
+    return {"class_type": "SoraLoadModel", "inputs": {"checkpoint": path.name}}
+
+
+def test_latents_of_another_vae_of_ours_are_named(server: Any, api: Any, another: dict[str, Any]) -> None:
+    """Its own latents, those of another, and its own under another decoder; also through patches and a draft."""
+    prompt = api("patches") | {"other": another}
+    load, decode = by_class(prompt, "SoraLoadModel")[0], by_class(prompt, "SoraVAEDecode")[0]
+    assert notes_of(server, encoded_by(prompt, [load, 2])) == (False, False)
+    prompt[decode]["inputs"]["vae"] = ["other", 2]
+    assert notes_of(server, prompt) == (False, True)
+    prompt[by_class(prompt, "SoraVAEEncode")[0]]["inputs"]["vae"] = ["other", 2]
+    assert notes_of(server, prompt) == (True, True)
+    drafts = server.base / "output" / "drafts"
+    before = set(drafts.glob("*"))
+    whole, sampler = by_class(prompt, "SoraUnpatchify")[0], by_class(prompt, "SoraSampler")[0]
+    prompt["draft"] = {"class_type": "SoraSaveDraft", "inputs": {"latent": [whole, 0], "name": "of another"}}
+    notes_of(server, prompt)
+    (draft,) = set(drafts.glob("*")) - before
+    del prompt["draft"]
+    prompt["load"] = {"class_type": "SoraLoadDraft", "inputs": {"draft": draft.name}}
+    prompt[sampler]["inputs"] |= {"latent": ["load", 0], "seed": 1}
+    assert notes_of(server, prompt) == (True, True)
+
+
+def test_tasks_of_another_vae_are_named(server: Any, api: Any, another: dict[str, Any]) -> None:
+    """Where Sora Long Video begins, too."""
+    prompt = api("long_edit") | {"other": another}
+    node, task, clip = (by_class(prompt, k)[0] for k in ("SoraLongVideo", "SoraSDEdit", "SoraWorldClip"))
+    prompt[clip]["inputs"] |= {"width": 64, "height": 64, "frames": 9}
+    prompt[node]["inputs"] |= {"steps": 1, "window": 9, "overlap": 1, "seed": 21}
+    prompt[task]["inputs"]["vae"] = ["other", 2]
+    prompt = {key: prompt[key] for key in prompt if "Video" not in prompt[key]["class_type"] or key == node}
+    prompt["look"] = {"class_type": "PreviewImage", "inputs": {"images": [node, 0]}}
+    outcome = server.run(prompt)
+    assert "of another VAE than this one" in outcome.outputs[node]["text"][0]
+    prompt[node]["inputs"]["vae"] = ["other", 2]
+    outcome = server.run(prompt)
+    assert "of another VAE than this model's own" in outcome.outputs[node]["text"][0]
+
+
+@pytest.mark.parametrize("loader", ["VAELoader", "SoraLoadVAE"])
+def test_wan_s_latents_are_not_sora_mini_s(server: Any, api: Any, weights: Path, loader: str) -> None:
+    """Both have 16 channels. What is known of neither VAE nor model has no note."""
+    name = {"VAELoader": "vae_name", "SoraLoadVAE": "weights"}[loader]
+    prompt = api("patches") | {"vae": {"class_type": loader, "inputs": {name: "wan.safetensors"}}}
+    prompt = encoded_by(prompt, ["vae", 0])
+    decode, sampler = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraSampler")[0]
+    assert notes_of(server, prompt) == (True, False)
+    prompt["wan"] = {"class_type": "TinyWan", "inputs": {}}
+    prompt[sampler]["inputs"] |= {"model": ["wan", 0], "positive": ["wan", 1], "negative": ["wan", 2]}
+    assert notes_of(server, prompt) == (False, True)
+    prompt[decode]["inputs"]["vae"] = ["vae", 0]
+    assert notes_of(server, prompt) == (False, False)
 
 
 # ---- the same numbers everywhere
