@@ -40,19 +40,24 @@ def your_video() -> Workflow:
         "your_video",
         "# A video of your own\n\nChoose a file in *Load Video*. *Get Video Components* gives its frames to Sora "
         "SDEdit, its frame rate and its sound to what saves the result; Sora Long Video goes over it, whatever its "
-        "length and size.\n\nsora-mini knows simple shapes on plain backgrounds, as in the other workflows; for "
-        "footage connect Wan's MODEL, CLIP and VAE.\n\nFor new frames after the clip put Sora Extend in the place of "
-        "Sora SDEdit. Sora Loop and the other tasks take the frames there, too, and go on through Sora Sampler and "
-        "Sora VAE Decode instead of Sora Long Video.",
+        "length.\n\n*To sora-mini's size* crops and scales it: sora-mini was made for sides from 64 to 256 pixels, "
+        "and takes hours for 1280 x 720. For another aspect set other multiples of 16.\n\nsora-mini knows simple "
+        "shapes on plain backgrounds, as in the other workflows. For footage connect Wan's MODEL, CLIP and VAE, "
+        "set the size to 832 x 480 or bypass its node (Ctrl + B), and in Sora Long Video set **window 81**, "
+        "**steps 30** and **cfg 6**: Wan 2.1 was trained on 81 frames, at 16 a second.\n\nFor new frames after the "
+        "clip put Sora Extend in the place of Sora SDEdit. Sora Loop and the other tasks take the frames there, "
+        "too, and go on through Sora Sampler and Sora VAE Decode instead of Sora Long Video.",
     )
     file = w.add("LoadVideo", file="clip.mp4")
     parts = w.add("GetVideoComponents", video=file["VIDEO"])
     model, vae = loader(w)
-    task = w.add("SoraSDEdit", vae=vae, images=parts["images"], strength=0.95, first_frame=0, last_frame=-1, curve="")
+    scaled = w.add("ImageScale", "To sora-mini's size", image=parts["images"], upscale_method="lanczos", width=256,
+                   height=144, crop="center")  # fmt: skip
+    task = w.add("SoraSDEdit", vae=vae, images=scaled["IMAGE"], strength=0.95, first_frame=0, last_frame=-1, curve="")
     prompt = "a blue circle moves left on a sky background"
     clip = _long(w, model, vae, prompt, 33, latent=task["LATENT"], fps=parts["fps"])
     return _long_output(
-        w, clip, ("File", file), ("Its parts", parts), ("Model, task", model, task), audio=parts["audio"]
+        w, clip, ("File", file), ("Its parts", parts, scaled), ("Model, task", model, task), audio=parts["audio"]
     )
 
 

@@ -364,11 +364,25 @@ def test_long_video_says_what_is_to_come_before_it_works(server: Any, api: Any) 
 
 def test_a_video_of_one_s_own_keeps_its_rate_length_and_size(server: Any, api: Any, tmp_path: Path) -> None:
     prompt = quick(api("your_video"))
+    scale, task = by_class(prompt, "ImageScale")[0], by_class(prompt, "SoraSDEdit")[0]
     frames = render(scene_of("circle", "red", "circles around", "sky", rng=np.random.default_rng(0)), 22, 56, 72)
     write_video(server.base / "input" / "clip.mp4", frames, 25)
+    prompt[task]["inputs"]["images"] = prompt[scale]["inputs"]["image"]  # as where the node for the size is bypassed
     outcome = server.run(prompt)
     clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
     assert clip.frames.shape == frames.shape and clip.fps == 25
+
+
+def test_a_large_video_is_brought_to_the_size_of_the_model(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = quick(api("your_video", shipped=True))
+    node, load = by_class(prompt, "SoraLongVideo")[0], by_class(prompt, "LoadVideo")[0]
+    frames = render(scene_of("circle", "red", "circles around", "sky", rng=np.random.default_rng(0)), 5, 720, 1280)
+    write_video(server.base / "input" / "large.mp4", frames, 25)
+    prompt[load]["inputs"]["file"] = "large.mp4"
+    outcome = server.run(prompt)
+    clip = read_video(saved(server, outcome, by_class(prompt, "SaveVideo")[0], tmp_path))
+    assert clip.frames.shape == (5, 144, 256, 3) and clip.fps == 25
+    assert "Not what this model was made for" not in outcome.outputs[node]["text"][0]
 
 
 @pytest.mark.parametrize(
