@@ -35,7 +35,7 @@ STRENGTH = "sora_strength"  # key of a conditioning: the strength map (B, 1, T, 
 UNIT = 2**20  # strengths go through the host as whole numbers: fractions it rounds to the precision it computes in
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
 WAN_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
-WAN22_CHANNELS = 48  # of Wan 2.2's 5B, the one public model that was trained with levels per frame
+WAN22_CHANNELS = 48  # of Wan 2.2's 5B, the one public Wan that was trained with levels per frame
 CHOSEN_ATTENTION = comfy.cli_args.args.use_sage_attention or comfy.cli_args.args.use_flash_attention
 WAN_SHIFT = 8.0  # the host's own for every Wan
 
