@@ -51,8 +51,8 @@ class SoraSampler(io.ComfyNode):
                 io.Int.Input(
                     "resample", default=0, min=0, max=20, optional=True,
                     tooltip="How often each step is taken again from its result, noised anew. With a strength map and "
-                    "a model that is told one timestep for the whole clip (all but sora-mini and the 5B of Sora Load DiT) "
-                    "what is made then fits better to what is kept; every pass takes the time of the whole run.",
+                    "a model that is told one timestep for the whole clip (Wan 2.1 and most others) what is made then "
+                    "fits better to what is kept; every pass takes the time of the whole run. sora-mini needs none.",
                 ),
             ],
             outputs=[io.Latent.Output(tooltip="The finished latents.")],

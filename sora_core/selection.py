@@ -58,10 +58,12 @@ def select_box(height: int, width: int, left: float, top: float, right: float, b
 def mask_to_latents(mask: Tensor, latent_shape: tuple[int, int, int], time_factor: int = 4) -> Tensor:
     """A mask (F, H, W) of pixels in 0..1 to latents (T, H', W'): the largest value that a latent place covers.
 
-    F is 1, for every frame, or the clip's number of frames; H and W may be any, the mask is stretched to the frame.
+    F is 1, for every frame (as is a mask (H, W)), or the clip's number of frames; H and W may be any, the mask is
+    stretched to the frame.
     """
     latent_frames, height, width = latent_shape
     total = count_frames(latent_frames, time_factor)
+    mask = mask[None] if mask.ndim == 2 else mask
     if mask.ndim != 3 or mask.shape[0] not in (1, total):
         raise ValueError(
             f"mask of shape {tuple(mask.shape)}: expected (1, H, W) for the whole clip or ({total}, H, W), one a frame"
@@ -71,6 +73,31 @@ def mask_to_latents(mask: Tensor, latent_shape: tuple[int, int, int], time_facto
         return mask.expand(latent_frames, -1, -1)
     later = mask[1:].unflatten(0, (-1, time_factor)).amax(1) if latent_frames > 1 else mask[1:]
     return torch.cat([mask[:1], later])
+
+
+def mask_to_map(mask: Tensor, clips: int, latent_shape: tuple[int, int, int], time_factor: int = 4) -> Tensor:
+    """A mask as a strength map (1 or B, 1, T, H', W') for a batch of so many clips.
+
+    mask: (H, W), (N, H, W), (N, 1, H, W) or (1 or B, 1, N, H, W); N is 1 for the whole clip, T for one a latent frame,
+    or the clip's number of frames; H and W may be any. Raises ValueError where it is none of these.
+    """
+    frames, height, width = latent_shape
+    total = count_frames(frames, time_factor)
+    laid = mask
+    if mask.ndim in (2, 3) or (mask.ndim == 4 and mask.shape[1] == 1):
+        laid = mask.reshape(1, 1, -1, *mask.shape[-2:])
+    if laid.ndim != 5 or laid.shape[:2] not in ((1, 1), (clips, 1)) or laid.shape[2] not in (1, frames, total):
+        raise ValueError(
+            f"mask of shape {tuple(mask.shape)}: this clip takes one (1, H, W), one a latent frame ({frames}, H, W) or "
+            f"one a frame ({total}, H, W)"
+        )
+
+    def of_clip(masks: Tensor) -> Tensor:
+        if len(masks) == frames:
+            return torch.cat([mask_to_latents(one, (1, height, width)) for one in masks])
+        return mask_to_latents(masks, latent_shape, time_factor)
+
+    return torch.stack([of_clip(masks) for masks in laid[:, 0]])[:, None]
 
 
 def set_strength(patches: Patches, strength: float, chosen: Tensor) -> Patches:

@@ -83,7 +83,7 @@ def interpolate(a: Tensor, b: Tensor, count: int, *, overlap: int = 5, soften: i
     if not 0 <= soften <= most:
         raise ValueError(
             f"soften {soften}: with overlap {overlap} and clips of {len(a)} and {len(b)} frames choose "
-            f"from 0 to {most}, so that four frames of each stay"
+            f"from 0 to {most}, so that four frames of each stay; for more raise overlap, of clips that are as long"
         )
     begin, end = line.show[0] - soften, line.show[1] + soften
     rise = (torch.arange(soften) + 1) / (soften + 1)
@@ -144,7 +144,7 @@ def levels(
     frames: Tensor, strength: float, *, curve: str = "", first: int = 0, last: int = -1, mask: Tensor | None = None
 ) -> Tensor:
     """Strengths for `edit`, (T, 1, 1) or (T, H, W): one number or a curve, within a span of frames and within a mask
-    (T or 1, H, W). curve: strengths at frames, straight between them, as in `0:0, 8:0.6, 16:1`."""
+    (T or 1, H, W, or one (H, W)). curve: strengths at frames, straight between them, as in `0:0, 8:0.6, 16:1`."""
     total = len(frames)
     begin, end = frame_range(first, last, total)
     out = _curve(curve, total) if curve.strip() else torch.full((total,), float(strength))
@@ -152,6 +152,7 @@ def levels(
     out = out[:, None, None]
     if mask is None:
         return out
+    mask = mask[None] if mask.ndim == 2 else mask
     if mask.ndim != 3 or mask.shape[0] not in (1, total):
         raise ValueError(f"mask of shape {tuple(mask.shape)}: give one (1, H, W), or one a frame ({total}, H, W)")
     if mask.shape[1:] != frames.shape[1:3]:

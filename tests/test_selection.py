@@ -11,6 +11,7 @@ from sora_core.selection import (
     count_frames,
     latent_frame_of,
     mask_to_latents,
+    mask_to_map,
     select,
     select_box,
     select_frames,
@@ -58,6 +59,7 @@ def test_a_mask_reaches_every_latent_it_touches() -> None:
     one = mask_to_latents(mask[6:7], (5, 8, 8))
     assert one.nonzero().tolist() == [[t, 5, 1] for t in range(5)]
     assert torch.equal(mask_to_latents(torch.ones(1, 31, 77), (5, 8, 8)), torch.ones(5, 8, 8))
+    assert torch.equal(mask_to_latents(mask[6], (5, 8, 8)), one)
     with pytest.raises(ValueError, match="one a frame"):
         mask_to_latents(torch.zeros(16, 64, 64), (5, 8, 8))
 
@@ -72,6 +74,39 @@ def test_patches_round_trip_with_their_strengths(generator: torch.Generator) -> 
     assert strength[:, :, :3].abs().max() == 0 and strength[..., 4:].abs().max() == 0
     again = to_patches(latents, strength, PATCH)
     assert torch.equal(again.strength, patches.strength) and torch.equal(again.tokens, patches.tokens)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(64, 64), (1, 64, 64), (1, 1, 64, 64), (17, 64, 64), (17, 1, 64, 64), (5, 1, 64, 64), (1, 1, 5, 8, 8),
+     (1, 1, 1, 8, 8), (1, 1, 17, 64, 64), (2, 1, 5, 8, 8)],
+)  # fmt: skip
+def test_a_mask_of_any_kind_becomes_the_same_map(shape: tuple[int, ...]) -> None:
+    """For the whole clip, a frame, a latent frame; in pixels or latents."""
+    mask = torch.zeros(shape)
+    mask[..., shape[-1] // 2 :] = 0.5
+    found = mask_to_map(mask, 2, (5, 8, 8))
+    assert found.shape[0] == (2 if shape[0] == 2 else 1)
+    assert not found[..., :4].any() and torch.equal(found[..., 4:], torch.full_like(found[..., 4:], 0.5))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1), (2, 1, 5, 1, 1), (1, 1, 5, 8, 1), (1, 1, 1, 1, 8)])
+def test_sides_of_one_are_spread(shape: tuple[int, ...]) -> None:
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(mask_to_map(mask, 2, (5, 8, 8)), mask.expand(shape[0], 1, 5, 8, 8))
+
+
+def test_masks_by_frame_and_by_latent_frame_are_told_apart() -> None:
+    by_frame, by_latent = torch.zeros(17, 1, 8, 8), torch.zeros(5, 1, 8, 8)
+    by_frame[4] = by_latent[4] = 1
+    for mask, latent in ((by_frame, 1), (by_latent, 4)):
+        assert mask_to_map(mask, 1, (5, 8, 8)).amax((3, 4)).flatten().nonzero().tolist() == [[latent]]
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 64, 64), (64,), (1, 16, 5, 8, 8), (3, 1, 5, 8, 8), (1, 3, 64, 64)])
+def test_a_mask_that_fits_in_no_way_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"one a latent frame \(5, H, W\) or one a frame \(17, H, W\)"):
+        mask_to_map(torch.zeros(shape), 2, (5, 8, 8))
 
 
 def test_a_gray_mask_blends_strengths() -> None:

@@ -148,6 +148,7 @@ def test_a_mask_a_frame_says_for_each_frame_where_it_may_change() -> None:
     laws(line)
     out = line.restore(made(line))
     assert torch.equal(out[mask == 0], source[mask == 0]) and bool(((out[mask > 0] - 0.5).abs() < 0.3).all())
+    assert torch.equal(levels(source, 1.0, mask=mask[4]), levels(source, 1.0, mask=mask[4:5]))
     for wrong in (mask[:4], mask[:, None]):
         with pytest.raises(ValueError, match=r"mask of shape .*: give one \(1, H, W\), or one a frame \(9, H, W\)"):
             levels(source, 1.0, mask=wrong)
@@ -355,7 +356,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: extend(torch.rand(5, 8, 8), after=3), "clips have \\(T, H, W, 3\\)"),
         (lambda: interpolate(clip(5), clip(5, 24, 24), 4), "clip a is 40x24 and clip b 24x24"),
         (lambda: interpolate(clip(5), clip(5), 0), "0 new frames"),
-        (lambda: interpolate(clip(5), clip(9), 4, soften=1), "from 0 to 0, so that four frames of each stay"),
+        (lambda: interpolate(clip(5), clip(9), 4, soften=1), "from 0 to 0, .* for more raise overlap"),
         (lambda: loop(clip(1), 4), "the clip has 1 frame: this takes at least 2"),
         (lambda: edit(clip(5), 1.5), "from 0 to 1"),
         (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),

@@ -26,7 +26,7 @@ from ...sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ...sora_core.preview import latents_to_rgb
 from ...sora_core.regions import Box, halves
 from ...sora_core.samplers import Progress, check_span, solve, solve_again
-from ...sora_core.selection import count_frames
+from ...sora_core.selection import count_frames, mask_to_map
 from ...sora_core.timeline import FACTOR
 from .model import STRENGTH, HostModel
 from .origin import ORIGIN, origin
@@ -185,8 +185,8 @@ def _guided_within(
 
 def _marks(latent: dict[str, Any]) -> list[str]:
     """Tells the clips of a batch, with their strengths, from others."""
-    samples = latent["samples"]
-    mask = latent.get("noise_mask", torch.ones(1))
+    samples, mask = latent["samples"], strength_map(latent)
+    mask = torch.ones(1) if mask is None else mask
     masks = mask.expand(len(samples), *mask.shape[1:])
     return [f"{digest(clip)} {digest(own)}" for clip, own in zip(samples, masks, strict=True)]
 
@@ -274,25 +274,23 @@ def _noise(latent: dict[str, Any], known: Tensor, seed: int) -> Tensor:
 
 
 def strength_map(latent: dict[str, Any]) -> Tensor | None:
-    """A LATENT's noise_mask (1 or B, 1, T, H, W). Raises ValueError where it is a mask of another shape."""
-    strength, samples = latent.get("noise_mask"), latent["samples"]
-    if strength is None:
+    """A LATENT's noise_mask as a strength map (1 or B, 1, T, H, W); masks of pixels, as the host's own nodes leave them
+    there, are laid over the clip. Raises ValueError where it fits in no way."""
+    mask, samples = latent.get("noise_mask"), latent["samples"]
+    if mask is None or samples.ndim != 5:  # images are refused elsewhere, for what they are
         return None
-    expected = (1, *samples.shape[2:])
-    if strength.ndim != 5 or tuple(strength.shape[1:]) != expected or strength.shape[0] not in (1, len(samples)):
-        raise ValueError(
-            f"noise_mask of shape {tuple(strength.shape)}: a strength map has (B, {', '.join(map(str, expected))}); "
-            "set it with Sora Patch Strength, which takes a MASK"
-        )
-    return strength
+    try:
+        return mask_to_map(mask, len(samples), tuple(samples.shape[2:]), FACTOR)
+    except ValueError as error:
+        raise ValueError(f"latent: noise_{error}; Set Latent Noise Mask before this node sets another") from None
 
 
 def _strength(latent: dict[str, Any], known: Tensor, grid: Grid) -> Tensor | None:
     """A LATENT's strength map (B, 1, T, H, W), constant in every patch of the grid."""
-    strength = strength_map(latent)
+    strength = strength_map(latent | {"samples": known})
     if strength is None:
         return None
-    strength = strength.to("cpu", torch.float32).clamp(0, 1).expand(len(known), -1, -1, -1, -1)
+    strength = strength.expand(len(known), -1, -1, -1, -1)
     return tokens_to_map(map_to_tokens(strength, grid), grid)
 
 

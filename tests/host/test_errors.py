@@ -106,12 +106,16 @@ def test_a_mask_of_another_shape_is_named(server: Any, api: Any, name: str, node
     prompt = api(name)
     taker = by_class(prompt, node)[0]
     source, output = prompt[taker]["inputs"]["latent"]
-    prompt["mask"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": SIDE, "height": SIDE}}
+    prompt["one"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": SIDE, "height": SIDE}}
+    prompt["image"] = {"class_type": "MaskToImage", "inputs": {"mask": ["one", 0]}}
+    prompt["three"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["image", 0], "amount": 3}}
+    prompt["mask"] = {"class_type": "ImageToMask", "inputs": {"image": ["three", 0], "channel": "red"}}
     prompt["set"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": [source, output], "mask": ["mask", 0]}}
     prompt[taker]["inputs"]["latent"] = ["set", 0]
     outcome = server.run(prompt)
     assert outcome.error is not None and outcome.error["node_id"] == taker
-    assert "Sora Patch Strength" in outcome.error["exception_message"]
+    assert "noise_mask of shape (3, 1, 128, 128)" in outcome.error["exception_message"]
+    assert "one a frame (17, H, W); Set Latent Noise Mask" in outcome.error["exception_message"]
     assert_it_still_works(server, api)
 
 

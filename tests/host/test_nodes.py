@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prompts import SIDE, by_class, latents, saved
+from prompts import SHIPPED, SIDE, by_class, latents, saved
 from safetensors.torch import save_file
 
 from sora_core.checkpoint import Model, save_checkpoint
@@ -499,6 +499,52 @@ def test_a_mask_paints_strengths(server: Any, api: Any, tmp_path: Path) -> None:
     sampled = latents(server, prompt, by_class(prompt, "SoraSampler")[0], tmp_path)
     assert torch.equal(sampled[..., : SIDE // 16], encoded[..., : SIDE // 16])
     assert not torch.isclose(sampled[..., SIDE // 16 :], encoded[..., SIDE // 16 :]).all(1).any()
+
+
+def half_masked(prompt: dict[str, Any], side: int) -> list:
+    """A mask of pixels, white on the right, on the workflow's encoded clip, by the host's own node."""
+    prompt["black"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": side, "height": side}}
+    prompt["white"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": side // 2, "height": side}}
+    prompt["mask"] = {
+        "class_type": "MaskComposite",
+        "inputs": {"destination": ["black", 0], "source": ["white", 0], "x": side // 2, "y": 0, "operation": "add"},
+    }
+    latent = {"samples": [by_class(prompt, "SoraVAEEncode")[0], 0], "mask": ["mask", 0]}
+    prompt["set"] = {"class_type": "SetLatentNoiseMask", "inputs": latent}
+    return ["set", 0]
+
+
+def test_the_host_s_own_mask_keeps_what_is_black(server: Any, api: Any, tmp_path: Path) -> None:
+    """Bit for bit, straight into the sampler or through patches; and the same latents as under KSampler."""
+    prompt = api("patches", shipped=True)
+    sampler, cut = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraPatchify")[0]
+    masked = half_masked(prompt, SHIPPED)
+    prompt[sampler]["inputs"] |= {"latent": masked, "solver": "euler", "steps": 4}
+    ours = latents(server, prompt, sampler, tmp_path)
+    known = latents(server, prompt, by_class(prompt, "SoraVAEEncode")[0], tmp_path)
+    half = SHIPPED // 16
+    assert torch.equal(ours[..., :half], known[..., :half])
+    assert not torch.isclose(ours[..., half:], known[..., half:]).all(1).any()
+    prompt[cut]["inputs"]["latent"] = masked
+    prompt["join"] = {"class_type": "SoraUnpatchify", "inputs": {"patches": [cut, 0]}}
+    prompt[sampler]["inputs"]["latent"] = ["join", 0]
+    assert torch.equal(latents(server, prompt, sampler, tmp_path), ours)
+    given = ("model", "positive", "negative", "seed", "steps", "cfg")
+    inputs = {name: prompt[sampler]["inputs"][name] for name in given} | {"latent_image": masked, "denoise": 1.0}
+    inputs |= {"sampler_name": "euler", "scheduler": "simple"}
+    prompt[sampler] = {"class_type": "KSampler", "inputs": inputs}
+    assert (latents(server, prompt, sampler, tmp_path) - ours).abs().max() < 1e-4
+
+
+def test_a_run_under_the_host_s_own_mask_goes_on(server: Any, api: Any, tmp_path: Path) -> None:
+    prompt = api("patches")
+    sampler = by_class(prompt, "SoraSampler")[0]
+    prompt[sampler]["inputs"] |= {"latent": half_masked(prompt, SIDE), "steps": 3}
+    whole = latents(server, prompt, sampler, tmp_path)
+    prompt["rest"] = {"class_type": "SoraSampler", "inputs": prompt[sampler]["inputs"] | {"latent": [sampler, 0]}}
+    prompt[sampler] = json.loads(json.dumps(prompt[sampler]))
+    prompt[sampler]["inputs"]["stop_after"] = 2
+    assert torch.equal(latents(server, prompt, "rest", tmp_path), whole)
 
 
 def test_material_is_the_world_s(server: Any, api: Any, tmp_path: Path) -> None:
