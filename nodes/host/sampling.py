@@ -242,7 +242,7 @@ def unread(latent: dict) -> str | None:
         return None
     return (
         "The latents hold a clip but no strength map, so only their size was used. To keep what they show, put Sora "
-        "SDEdit before the sampler, or Sora Patchify with a strength below 1, as in draft_refine."
+        "SDEdit before the sampler, as in draft_refine, or Sora Patchify with a strength below 1."
     )
 
 
