@@ -82,13 +82,14 @@ class SoraPromptRamp(io.ComfyNode):
             node_id="SoraPromptRamp",
             display_name="Sora Prompt Ramp",
             category="Sora/conditioning",
-            description="Goes from one text to another over the frames that a task makes: the text of clip A, then, "
-            "frame by frame, that of clip B.",
+            description="Goes from one text to another over the frames that a task makes, or over a whole clip from "
+            "Sora Empty Video: the first text, then, frame by frame, the second.",
             inputs=[
                 io.Conditioning.Input("first", tooltip="The text before the new frames."),
                 io.Conditioning.Input("second", tooltip="The text after them."),
                 io.Latent.Input(
-                    "latent", tooltip="Of the task: Sora Interpolate, Sora Extend, Sora Loop, Sora SDEdit."
+                    "latent",
+                    tooltip="Of the task (Sora Interpolate, Sora Extend, Sora Loop, Sora SDEdit), or Sora Empty Video.",
                 ),
             ],
             outputs=[io.Conditioning.Output(tooltip="Both texts with their share of every frame, for a sampler.")],

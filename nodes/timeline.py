@@ -128,12 +128,13 @@ def _moved(change: Tensor, strength: Tensor) -> bool:
 
 
 def ramp(first: list, second: list, latent: dict[str, Any]) -> list:
-    """CONDITIONING that goes from one text to the other over the frames that a task makes."""
-    if TIMELINE not in latent:
-        raise ValueError(
-            "latent: it is not of a task (Sora Interpolate, Sora Extend, ...), so there is nothing to span"
-        )
-    return shared(first, second, latent[TIMELINE][0].ramp(), latent["samples"])
+    """CONDITIONING that goes from one text to the other over the frames that a task makes, or, of latents that are of
+    none, from the first frame to the last."""
+    samples = latent["samples"]
+    if samples.ndim != 5:
+        raise ValueError(f"latent of shape {tuple(samples.shape)}: texts change over a video's (B, C, T, H, W)")
+    share = latent[TIMELINE][0].ramp() if TIMELINE in latent else torch.linspace(0, 1, samples.shape[2])
+    return shared(first, second, share, samples)
 
 
 def shared(first: list, second: list, share: Tensor, samples: Tensor) -> list:

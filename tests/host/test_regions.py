@@ -65,6 +65,24 @@ def test_two_things_of_a_text_get_a_half_each(
     assert (whole - ours).abs().max() > 0.1
 
 
+def test_a_text_goes_over_into_another_across_an_empty_clip(
+    server: Any, api: Any, tmp_path: Path, bundled: Model
+) -> None:
+    prompt = api("text_to_video")
+    sampler, first, empty = (by_class(prompt, k)[0] for k in ("SoraSampler", "SoraTextEncode", "SoraEmptyVideo"))
+    other = "a blue square spins on a night background"
+    prompt["other"] = {"class_type": "SoraTextEncode", "inputs": prompt[first]["inputs"] | {"text": other}}
+    ramp = {"first": [first, 0], "second": ["other", 0], "latent": [empty, 0]}
+    prompt["ramp"] = {"class_type": "SoraPromptRamp", "inputs": ramp}
+    prompt[sampler]["inputs"] |= {"steps": 3, "seed": 5, "positive": ["ramp", 0]}
+    ours = latents(server, prompt, sampler, tmp_path)
+    share = torch.tensor([0, 0.25, 0.5, 0.75, 1])
+    core = Pipeline(bundled).sample(
+        [prompt[first]["inputs"]["text"]], tuple(ours.shape[2:]), seeds=[5], steps=3, ramps=[([other], share)]
+    )
+    assert (ours - core).abs().max() < 1e-4
+
+
 def test_regions_under_a_map_are_those_of_the_core(server: Any, api: Any, tmp_path: Path, bundled: Model) -> None:
     """What a map keeps stays, and the frame before it is led up to in every box alike."""
     prompt = api("patches")
