@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ...sora_core.patches import Grid
 from ...sora_core.regions import Box, placed
 
-REGIONS = "sora_regions"  # key of a CONDITIONING: entries for parts of the frame, each with its place
+REGIONS = (
+    "sora_regions"  # key of a CONDITIONING: entries for parts of the frame, their places, and the text of the rest
+)
 Entry = list[Any]  # of a CONDITIONING: features, and a dict of options
 Place = Box | int  # or the number of a half, 0 or 1, whichever way the frame is parted
 
@@ -15,11 +19,10 @@ Place = Box | int  # or the number of a half, 0 or 1, whichever way the frame is
 def with_region(rest: list[Entry], text: list[Entry], place: Place) -> list[Entry]:
     """A CONDITIONING with one more text, which stands in its place instead of the others. A box takes the place of
     halves; a text that has places of its own is read as one."""
-    added = [(_alone(entry), place) for entry in text]
     out = []
     for features, options in rest:
         others = [one for one in options.get(REGIONS, []) if isinstance(one[1], Box) == isinstance(place, Box)]
-        out.append([features, options | {REGIONS: [*others, *added]}])
+        out.append([features, options | {REGIONS: [*others, *((_alone(entry), place, features) for entry in text)]}])
     return out
 
 
@@ -27,7 +30,8 @@ def as_areas(
     positive: list[Entry], negative: list[Entry], grid: Grid, halves: list[Box]
 ) -> tuple[list[Entry], list[Entry]]:
     """Both CONDITIONINGs with every region as an area of the latents; the negative is read in the same areas. halves:
-    the two boxes of numbered places, or none, where such texts are read as one."""
+    the two boxes of numbered places, or none, where such texts are read as one; so they are where a node has changed
+    the text since, which its halves know nothing of."""
     frames, height, width = grid.latent_shape
     made: list[Entry] = []
     against: dict[tuple[int, ...], dict[str, Any]] = {}
@@ -35,8 +39,8 @@ def as_areas(
         outer = entry[1].get("strength", 1.0)
         regions = [
             (text, place if isinstance(place, Box) else halves[place])
-            for text, place in entry[1].get(REGIONS, [])
-            if isinstance(place, Box) or halves
+            for text, place, rest in entry[1].get(REGIONS, [])
+            if isinstance(place, Box) or (halves and torch.equal(rest.to(entry[0]), entry[0]))
         ]
         for text, window, weight in placed(regions, grid):
             features, own = (entry[0], {}) if text is None else text

@@ -120,6 +120,28 @@ def test_things_of_a_clip_that_is_given_stay_where_they_are(server: Any, api: An
     assert torch.equal(ours, latents(server, prompt, sampler, tmp_path))
 
 
+def test_a_text_that_was_changed_has_no_halves(server: Any, api: Any, tmp_path: Path) -> None:
+    """Its halves stand for what it was; a node that leaves it as it is leaves them, too."""
+    save_checkpoint(server.base / "models" / "sora" / "apart.safetensors", apart_model())
+    prompt = api("text_to_video")
+    sampler, encode = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraTextEncode")[0]
+    prompt[by_class(prompt, "SoraLoadModel")[0]]["inputs"]["checkpoint"] = "apart.safetensors"
+    prompt[encode]["inputs"]["text"] = TWO
+    prompt["other"] = {"class_type": "SoraTextEncode", "inputs": prompt[encode]["inputs"] | {"text": "a star spins"}}
+    mixed = {"conditioning_to": [encode, 0], "conditioning_from": ["other", 0], "conditioning_to_strength": 0.5}
+    prompt["mixed"] = {"class_type": "ConditioningAverage", "inputs": mixed}
+    prompt[sampler]["inputs"] |= {"steps": 2, "positive": ["mixed", 0]}
+    ours = latents(server, prompt, sampler, tmp_path)
+    prompt["mixed"]["inputs"]["conditioning_to_strength"] = 1.0
+    kept = latents(server, prompt, sampler, tmp_path)
+    prompt[sampler]["inputs"]["positive"] = [encode, 0]
+    assert torch.equal(latents(server, prompt, sampler, tmp_path), kept)
+    prompt[sampler]["inputs"]["positive"] = ["mixed", 0]
+    prompt["mixed"]["inputs"]["conditioning_to_strength"] = 0.5
+    prompt[encode]["class_type"] = "CLIPTextEncode"
+    assert torch.equal(latents(server, prompt, sampler, tmp_path), ours)
+
+
 def test_a_box_outside_the_frame_is_refused(server: Any, api: Any) -> None:
     """Before anything is made."""
     prompt = api("regions")
