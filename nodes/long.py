@@ -80,8 +80,7 @@ class SoraLongVideo(io.ComfyNode):
             display_name="Sora Long Video",
             category="Sora/tasks",
             description="Makes a clip of any length in windows that slide, with a text for every span. What is "
-            "finished survives a cancel or a crash: queue it again with the same seed (set its control to fixed) and "
-            "it goes on.",
+            "finished survives a cancel or a crash: queue it again with the same seed and it goes on.",
             inputs=[
                 io.Model.Input("model", tooltip="A rectified-flow video model."),
                 io.Clip.Input("clip", tooltip="Its text encoder."),
