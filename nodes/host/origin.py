@@ -13,7 +13,7 @@ ELSEWHERE = "elsewhere"  # the origin of all that is not of a checkpoint of ours
 
 def origin(part: comfy.sd.VAE | comfy.model_patcher.ModelPatcher) -> str:
     """Of a VAE's latents, or of those that a MODEL makes: the fingerprint of their VAE."""
-    network = part.first_stage_model if isinstance(part, comfy.sd.VAE) else part.model
+    network = part.model if isinstance(part, comfy.model_patcher.ModelPatcher) else part.first_stage_model
     return getattr(network, ORIGIN, ELSEWHERE)
 
 
@@ -21,7 +21,7 @@ def strange(latent: dict[str, Any], part: comfy.sd.VAE | comfy.model_patcher.Mod
     """A note where latents are known to be of another VAE than this one or this MODEL's own."""
     if latent.get(ORIGIN, origin(part)) == origin(part):
         return None
-    whose = "this one" if isinstance(part, comfy.sd.VAE) else "this model's own"
+    whose = "this model's own" if isinstance(part, comfy.model_patcher.ModelPatcher) else "this one"
     return (
         f"The latents are of another VAE than {whose}, so colours and shapes will be wrong: take the VAE of the loader "
         "that the MODEL is of. (One that was trained to stay near, with `train vae --near`, does as well.)"
