@@ -9,9 +9,7 @@ import torch
 from ...sora_core.patches import Grid
 from ...sora_core.regions import Box, placed
 
-REGIONS = (
-    "sora_regions"  # key of a CONDITIONING: entries for parts of the frame, their places, and the text of the rest
-)
+REGIONS = "sora_regions"  # key of a CONDITIONING: texts for parts of the frame, their places, the text of the rest
 Entry = list[Any]  # of a CONDITIONING: features, and a dict of options
 Place = Box | int  # or the number of a half, 0 or 1, whichever way the frame is parted
 
