@@ -42,7 +42,7 @@ def _run(
     further: Sequence[Callable[[Tensor], Timeline]] = (),
 ) -> None:
     """Make what a timeline lacks, then what each of `further` makes of the clip so far, and write it whole. What is
-    longer than the model takes is made window after window, where it goes forward."""
+    longer than the model takes is made window after window, where it goes forward; `further` are never longer."""
     inside = line.show[1] - line.show[0]
     length = inside + sum(len(part) for part in (line.before, line.after) if part is not None)
     check_target(out, (length, *line.canvas.shape[1:3]), fps, lossless=args.lossless)
@@ -64,7 +64,6 @@ def _run(
         frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **settings)
     for number, next_of in enumerate(further, 1):
         line = next_of(frames)
-        _check_length(line, pipeline)
         frames = pipeline.make(line, args.prompt, seed=(args.seed + number) % 2**63, quiet=False, **settings)
     out = write_video(
         out, frames, fps, lossless=args.lossless, pixel_aspect=pixel_aspect(args.video), overwrite=args.overwrite,
@@ -132,7 +131,7 @@ def run_extend(args: argparse.Namespace, free: Free) -> None:
     apart = bool(before and after) and len(clip) > 2 * args.overlap  # too far from each other to be seen together
     line = extend(clip, before=0 if apart else before, after=after, **told)
     if before and (apart or len(line.canvas) > most):  # one end at a time
-        counts = backward_parts(before, len(clip), args.overlap, most)
+        counts = backward_parts(before, len(clip) + after, args.overlap, most)
         further = [partial(extend, before=count, **told) for count in counts]
         line = extend(clip, after=after, **told) if after else further.pop(0)(clip)
     _run(args, out, pipeline, line, _rate(args, pipeline, (args.video, video)), further=further)

@@ -138,6 +138,16 @@ def test_many_frames_before_a_clip_are_made_part_by_part(tiny_file: Path, tmp_pa
         assert len(out) == most + 15 + 3 * (len(words) == 4) and torch.equal(out[most + 8 : most + 15], source)
 
 
+def test_parts_before_a_clip_count_on_the_frames_that_came_behind_it(
+    tiny_file: Path, tmp_path: Path, clip: Path
+) -> None:
+    """The clip alone has fewer frames than the overlap; with the new ones behind it, the overlap is seen in full."""
+    words = ("--before", "13", "--after", "40", "--overlap", "24", "--window", "33")
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *words) == 0
+    out = read_video(tmp_path / "out.mkv").frames
+    assert len(out) == 60 and torch.equal(out[13:20], read_video(clip).frames)
+
+
 def test_edit_keeps_what_the_mask_and_the_span_leave(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
     mask = torch.zeros(1, 38, 50, 3)
     mask[:, 10:20, 5:40] = 1

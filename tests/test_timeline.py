@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sora_core.pipeline import Pipeline
-from sora_core.tasks import edit, empty, extend, interpolate, levels, loop
+from sora_core.tasks import backward_parts, edit, empty, extend, interpolate, levels, loop
 from sora_core.timeline import SOFT, Timeline
 from sora_core.world import render, scene_of
 
@@ -83,6 +83,15 @@ def test_extensions_keep_the_clip_and_add_what_was_asked_for(overlap: int) -> No
         out = line.restore(made(line))
         assert len(out) == new + length + 2 and torch.equal(out[new:-2], source)
         assert not (line.keep[: line.show[0] + new].any() or line.keep[-2:].any())
+
+
+def test_parts_before_a_clip_fit_into_a_model_and_make_all_of_it() -> None:
+    for length, before, overlap, most in itertools.product((1, 7, 30), (1, 4, 13, 50), (1, 9, 24), (13, 33)):
+        if overlap < most:
+            counts = backward_parts(before, length, overlap, most)
+            assert sum(counts) == before
+            for done, count in zip(itertools.accumulate(counts, initial=0), counts, strict=False):
+                assert len(extend(clip(length + done, 4, 4), before=count, overlap=overlap).canvas) <= most
 
 
 def test_gaps_keep_both_clips() -> None:
