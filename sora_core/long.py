@@ -26,12 +26,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .checkpoint import fingerprint
 from .config import check_size
 from .cues import Cue, begins_of, check_end
-from .draft import digest
 from .edges import faded, pad_sides, slow_colours
 from .files import replacing
+from .fingerprint import digest, fingerprint
 from .pipeline import Pipeline, check_settings, video_to_frames
 from .timeline import Timeline
 from .vae_layers import Stream
