@@ -55,7 +55,7 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9,
         return _carrying_on(line, seen, carry)
     seen, lead = max(FACTOR, min(overlap, count) // FACTOR * FACTOR), _whole(before)
     line = _joined([(held(frames[:seen], seen), lead)], lead + seen, (lead - before, lead), after=frames)
-    return _leading_up(line, lead, carry)
+    return replace(_leading_up(line, lead, carry), leads_up=True)
 
 
 def backward_parts(before: int, length: int, overlap: int, most: int) -> list[int]:

@@ -36,7 +36,8 @@ class Timeline:
     canvas: (T, H, W, 3), T of the form 4n + 1; what is not given is not looked at. strength: (T, 1 or H, 1 or W).
     keep: likewise, true where the canvas itself is shown. pieces: (first frame, frames) of every given part; each
     begins at frame 0 or at the first frame of a latent. show: first and last + 1 frame that are shown, between the
-    frames `before` and `after`, which are the source's and lie outside of the canvas.
+    frames `before` and `after`, which are the source's and lie outside of the canvas. leads_up: what is new only
+    leads up to what follows, even where the canvas begins with a guess of it.
     """
 
     canvas: Tensor
@@ -46,6 +47,7 @@ class Timeline:
     show: tuple[int, int]
     before: Tensor | None = None
     after: Tensor | None = None
+    leads_up: bool = False
 
     @property
     def latent_frames(self) -> int:
@@ -55,8 +57,7 @@ class Timeline:
     def goes_forward(self) -> bool:
         """Whether all that is given begins at the first frame, and what is new does not only lead up to what follows:
         then it can be made from there on, part by part."""
-        leads_up = self.before is None and self.after is not None
-        return bool(self.pieces) and all(at == 0 for at, _ in self.pieces) and not leads_up
+        return bool(self.pieces) and all(at == 0 for at, _ in self.pieces) and not self.leads_up
 
     @property
     def seams(self) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -318,7 +319,7 @@ def test_what_leads_up_to_a_clip_is_not_made_forwards(carry: float) -> None:
     steady = render(scene, 21, 64, 64)
     before = extend(steady, before=12, overlap=12, carry=carry)
     assert (before.pieces == ((0, len(before.canvas)),)) == (carry < 1)
-    assert not before.goes_forward
+    assert not before.goes_forward and not replace(before, before=steady[:0]).goes_forward
     assert extend(steady, after=12, carry=carry).goes_forward and edit(steady, 0.7).goes_forward
     assert edit(steady, levels(steady, 0.7, first=0, last=4)).goes_forward
 
