@@ -106,7 +106,7 @@ class Timeline:
         from around it, so that the latents of what is kept beside it hold nothing of it."""
         frames, free = self.canvas[at : at + count], self.strength[at : at + count] == 1
         some = free.flatten(1).any(1) & ~free.flatten(1).all(1)
-        stands_in = self._stands_in(at, count, free.flatten(1).all(1))
+        stands_in = self._stands_in(at, free.flatten(1).all(1))
         if not some.any() and not stands_in:
             return frames
         frames = frames.clone()
@@ -117,8 +117,8 @@ class Timeline:
             frames[t] = painted(frames[t].movedim(-1, 0)[None].float(), known)[0].movedim(0, -1)
         return frames
 
-    def _stands_in(self, at: int, count: int, free: Tensor) -> dict[int, int]:
-        """For each of the frames at..at + count that is made from noise (free) and shares its latent with kept ones:
+    def _stands_in(self, at: int, free: Tensor) -> dict[int, int]:
+        """For each of the frames from `at` on that is made from noise (free) and shares its latent with kept ones:
         the nearest of these, which is encoded in its place."""
         whole, found = self.keep.flatten(1).all(1).tolist(), {}
         for t in torch.nonzero(free)[:, 0].tolist():
@@ -210,6 +210,5 @@ class Timeline:
             raise ValueError(f"frame {frame} is kept in part, by a mask; pin images where whole frames are made")
         canvas, strength, keep = self.canvas.clone(), self.strength.clone(), self.keep.clone()
         free = ~keep[first:stop].flatten(1).any(1)
-        free[at - first] = True
         canvas[first:stop][free], strength[first:stop], keep[at] = image, 0, True
         return replace(self, canvas=canvas, strength=strength, keep=keep, pieces=(*self.pieces, (first, stop - first)))
