@@ -197,7 +197,13 @@ def _whole_below(frames: int) -> int:
     return (frames - 1) // FACTOR * FACTOR + 1
 
 
-def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int], **outside: Tensor) -> Timeline:
+def _joined(
+    given: list[tuple[Tensor, int]],
+    wanted: int,
+    show: tuple[int, int],
+    before: Tensor | None = None,
+    after: Tensor | None = None,
+) -> Timeline:
     """Clips at their places on a canvas of at least `wanted` frames; the rest is to be made. A clip that ends there is
     held to the canvas' end."""
     length = _whole(wanted)
@@ -211,7 +217,7 @@ def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int],
         canvas[at:stop] = held(frames, stop - at)
         strength[at:stop], keep[at:end] = 0, True
         pieces.append((at, stop - at))
-    return Timeline(canvas, strength, keep, tuple(pieces), show, outside.get("before"), outside.get("after"))
+    return Timeline(canvas, strength, keep, tuple(pieces), show, before, after)
 
 
 def _carrying_on(line: Timeline, seen: int, carry: float) -> Timeline:
