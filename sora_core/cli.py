@@ -277,7 +277,8 @@ PRECISIONS = {
 
 def convert_weights(args: argparse.Namespace) -> None:
     out = _free(args.out, args.overwrite, ".safetensors")
-    kind = convert(args.weights, out, args.layout, args.dtype and PRECISIONS[args.dtype], args.overwrite)
+    dtype = args.dtype and PRECISIONS[args.dtype]
+    out, kind = convert(args.weights, out, args.layout, dtype, overwrite=args.overwrite, numbered=True)
     print(f"{out}: {kind}, {out.stat().st_size / 1e6:.0f} MB")
 
 
