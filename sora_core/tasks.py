@@ -175,6 +175,8 @@ def _curve(text: str, total: int) -> Tensor:
             frame = int(match[1])
             if frame < -total:
                 raise ValueError(f"curve: frame {frame} of a clip of {total}: -1 is the last, {-total} the first")
+            if frame >= total:
+                raise ValueError(f"curve: frame {frame} of a clip of {total}: the last is {total - 1}, or -1")
             frame += total if frame < 0 else 0
             if points and frame <= points[-1][0]:
                 raise ValueError(f"curve: frame {match[1]} does not come after frame {points[-1][0]}")

@@ -375,6 +375,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: levels(clip(5), 1, curve="3:0, 2:1"), "frame 2 does not come after frame 3"),
         (lambda: levels(clip(5), 1, curve="3:0, -2:1"), "frame -2 does not come after frame 3"),
         (lambda: levels(clip(5), 1, curve="-6:0"), "frame -6 of a clip of 5"),
+        (lambda: levels(clip(5), 1, curve="0:0, 5:1"), "frame 5 of a clip of 5: the last is 4, or -1"),
         (lambda: empty(9, 24, 40).pin(clip(1)[0], 9), "frame 9 of a clip of 9"),
         (lambda: empty(9, 24, 40).pin(clip(1, 8, 8)[0], 0), "resize it first"),
         (lambda: extend(clip(5), after=4).restore(torch.rand(5, 24, 40, 3)), "decode the latents"),
