@@ -26,8 +26,8 @@ AFTER = 8  # frames that `extend` makes if no number is given
 READ_AT = "read the clip at this rate, frames dropped or repeated (default: the file's own)"
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What was asked for of `Pipeline.sample`; the rest is the checkpoint's own."""
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for of `Pipeline.settings`."""
     names = ("steps", "cfg", "cfg_interval", "solver", "negative")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
@@ -48,7 +48,7 @@ def _run(
     check_target(out, (length, *line.canvas.shape[1:3]), fps, lossless=args.lossless)
     if not args.prompt.strip():
         raise ValueError("the prompt is empty; say what the video should show")
-    settings, defaults, window = _settings(args), pipeline.model.defaults, _window(args, pipeline)
+    settings, defaults, window = settings_of(args), pipeline.model.defaults, _window(args, pipeline)
     if then is not None and not then.strip():
         raise ValueError("--then is empty; say what the second clip shows, or leave it out")
     if line.goes_forward and len(line.canvas) > min(window or defaults.max_frames, defaults.max_frames):
@@ -193,7 +193,7 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
     if start is None:
         defaults.check(width, height, window, pipeline.model.vae.config.time_factor)
     windows = make_long(
-        PipelineEngine(pipeline, **_settings(args)), cues, frames, fps=float(fps), width=width, height=height,
+        PipelineEngine(pipeline, **settings_of(args)), cues, frames, fps=float(fps), width=width, height=height,
         window=window, overlap=args.overlap, correct=args.correct, seed=args.seed,
         start=None if start is None else start.frames, folder=args.keep,
     )  # fmt: skip

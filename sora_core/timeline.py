@@ -29,6 +29,15 @@ TOLD = 0.5  # a latent that is given in part has strength 1 less this share of w
 Encode = Callable[[Tensor], Tensor]
 
 
+def check_factor(factor: int) -> None:
+    """Raises ValueError where a VAE's latent frames do not cover what a timeline's do."""
+    if factor != FACTOR:
+        raise ValueError(
+            f"the VAE has {factor} frames in a latent frame, and tasks are laid out for {FACTOR}: take a model whose "
+            f"VAE has {FACTOR}"
+        )
+
+
 @dataclass(frozen=True)
 class Timeline:
     """Given frames on a canvas, and what is to be made.
