@@ -185,6 +185,17 @@ def test_a_window_in_which_texts_meet_is_not_corrected(pipeline: Pipeline, tmp_p
         assert not torch.allclose(of(mixed, (0, 2, 3, 4)), of(own, (0, 2, 3, 4)), atol=1e-3)
 
 
+def test_drift_is_measured_from_the_first_window_of_a_text(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Not from the one before, or a clip could drift on by a little each time."""
+    windows = list(long(pipeline, CIRCLE, 33, correct=0.5, folder=tmp_path))
+    first, second, third = (
+        torch.stack([of(made, (0, 2, 3, 4)) for of in (torch.mean, torch.std)])
+        for made in (load_file(tmp_path / f"window-000{i}.safetensors")["latents"] for i in range(3))
+    )
+    assert windows[2].corrected == pytest.approx(float((third - first).abs().mean()), abs=2e-4)
+    assert abs(windows[2].corrected - float((third - second).abs().mean())) > 1e-3
+
+
 @pytest.mark.parametrize("given", [0, 6])
 def test_a_cue_takes_over_within_half_a_latent_frame(pipeline: Pipeline, given: int) -> None:
     """And at its very frame where a latent begins there; in a window of three and more, too."""

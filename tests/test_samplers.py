@@ -427,3 +427,12 @@ def test_what_is_made_settles_with_what_is_known(solver: str) -> None:
     errors = [abs(float(draw_pairs(solver, n)[:, 1].mean()) - CORRELATION * KNOWN) for n in (0, 2, 8)]
     assert errors[0] > errors[1] > errors[2] and errors[2] < errors[0] / 3
     assert torch.equal(draw_pairs(solver, 2), draw_pairs(solver, 2, stop=5))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (5, 8, 16)])
+def test_the_schedule_is_shifted_by_the_size_of_the_clip(pipeline: Pipeline, shape: tuple[int, int, int]) -> None:
+    seen: list[float] = []
+    pipeline.sample(PROMPT, shape, seeds=[0], steps=3, solver="euler", callback=lambda info: seen.append(info["sigma"]))
+    tokens = Grid.of(shape, pipeline.model.dit.config.patch).length
+    expected = schedule(3, shift_for(tokens, pipeline.model.defaults.shift))
+    assert seen == expected[:-1].tolist()

@@ -311,6 +311,38 @@ def test_a_fade_from_both_sides_goes_no_further_than_what_is_given(new: int) -> 
         assert float(out.max()) <= 0.6 + 1e-6 and float(out.min()) >= 0.5 - 1e-6
 
 
+def test_a_frame_between_two_that_are_near_takes_no_more_than_their_colour() -> None:
+    """Its shares of both add up to more than one."""
+    image = torch.full((32, 48, 3), 0.6)
+    out = empty(9, 32, 48).pin(image, 6).pin(image, 8).restore(torch.full((9, 32, 48, 3), 0.5))
+    torch.testing.assert_close(out[7], image)
+
+
+def test_fine_detail_is_not_led_over() -> None:
+    rows, columns = torch.arange(32).view(-1, 1), torch.arange(48)
+    board = (0.5 + 0.3 * (-1.0) ** (rows + columns))[..., None].expand(-1, -1, 3)
+    line = extend(board.expand(9, -1, -1, -1), after=8)
+    out = line.restore(torch.full((len(line.canvas), 32, 48, 3), 0.5))
+    assert (out[9:] - 0.5).abs().max() < 1e-3
+
+
+def test_a_latent_that_is_given_in_part_is_as_free_as_its_share_says() -> None:
+    source = clip(24)
+    for kept, strength in ((1, 0.875), (2, 0.75), (3, 0.625)):  # frames of the last of two latents
+        line = edit(source, levels(source, 1, first=5, last=12 - kept))
+        made = line.encode(stand_in)[1].amax((0, 1, 3, 4))
+        assert made[made > 0].tolist() == [1, strength]
+
+
+def test_a_second_text_takes_over_evenly_across_what_is_made() -> None:
+    line = interpolate(clip(9), clip(9, seed=1), 12)
+    made = line.encode(stand_in)[1].amax((0, 1, 3, 4)) == 1
+    assert int(made.sum()) == 3
+    assert line.ramp()[made].tolist() == pytest.approx([0.25, 0.5, 0.75])
+    before, after = line.ramp()[~made].unique().tolist()
+    assert (before, after) == (0, 1)
+
+
 @pytest.mark.parametrize("carry", [0.9, 1.0])
 def test_what_leads_up_to_a_clip_is_not_made_forwards(carry: float) -> None:
     """Not even where it begins from the motion of the clip, which covers all of it: windows from the beginning on would
