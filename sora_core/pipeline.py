@@ -128,7 +128,7 @@ class Pipeline:
                 if len(texts) != len(prompts):
                     raise ValueError(f"{len(prompts)} prompts need as many texts in every {name}, not {len(texts)}")
         for _, share in ramps:
-            if tuple(share.shape) != latent_shape[:1]:
+            if tuple(share.shape) != (latent_shape[0],):
                 expected = f"({latent_shape[0]},), a share for every latent frame"
                 raise ValueError(f"ramp of shape {tuple(share.shape)}: expected {expected}")
         if len(seeds) != len(prompts):
