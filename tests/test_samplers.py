@@ -304,9 +304,8 @@ def test_training_levels_fill_the_range_and_shift_towards_noise(generator: torch
 def test_errors_name_the_setting(pipeline: Pipeline) -> None:
     with pytest.raises(ValueError, match="solver 'ddim' is not known; use one of euler, heun, dpmpp_2m"):
         pipeline.sample(PROMPT, SHAPE, seeds=[0], solver="ddim")
-    known, strength = torch.zeros(1, 4, *SHAPE), torch.ones(3, 1, *SHAPE)
     with pytest.raises(ValueError, match="1 prompts need as many strength maps, not 3"):
-        pipeline.sample(PROMPT, SHAPE, seeds=[0], known=known, strength=strength)
+        pipeline.sample(PROMPT, SHAPE, seeds=[0], known=known(pipeline), strength=torch.ones(3, 1, *SHAPE))
     with pytest.raises(ValueError, match="1 prompts need as many texts in every ramp, not 2"):
         pipeline.sample(PROMPT, SHAPE, seeds=[0], ramps=[(PROMPT * 2, torch.ones(3))])
     with pytest.raises(ValueError, match=r"ramp of shape \(4,\): expected \(3,\)"):
