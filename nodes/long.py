@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..sora_core.config import SamplingDefaults, check_size
 from ..sora_core.cues import parse_cues, seen_from
-from ..sora_core.draft import digest
+from ..sora_core.fingerprint import digest
 from ..sora_core.long import MADE_BY, Task, count_windows, make_long
 from ..sora_core.samplers import SAMPLERS
 from . import host

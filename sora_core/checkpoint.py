@@ -6,16 +6,14 @@ Weights are memory-mapped and reach the networks without a second copy; every ke
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import nn
 
 from .config import DiTConfig, SamplingDefaults, TextConfig, VAEConfig
 from .dit import DiT
@@ -42,16 +40,6 @@ class Model:
 
     def networks(self) -> dict[str, nn.Module]:
         return {"dit": self.dit, "vae": self.vae, "text": self.text}
-
-
-def fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
-    """Tells a network's weights from others by their names and a few values of each: 16 hexadecimal digits."""
-    digest = sha256()
-    for name, weight in weights:
-        flat = weight.detach().flatten()
-        digest.update(name.encode())
-        digest.update(flat[:: max(1, len(flat) // 16)].to("cpu", torch.float32).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def save_checkpoint(path: Path | str, model: Model, dtype: torch.dtype = torch.bfloat16) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -18,11 +19,11 @@ from tqdm.auto import tqdm
 
 from .checkpoint import BUNDLED
 from .checkpoint import read_metadata as read_checkpoint
-from .cli_tasks import add_tasks
+from .cli_tasks import add_tasks, settings_of
 from .convert import convert
 from .files import free_name, replacing
 from .layouts import LAYOUTS
-from .pipeline import Pipeline
+from .pipeline import Pipeline, check_seeds
 from .regions import Box, halves
 from .samplers import SAMPLERS
 from .sheet import contact_sheet
@@ -71,14 +72,7 @@ def generate(args: argparse.Namespace) -> None:
     width, height = args.size or (defaults.width, defaults.height)
     length, fps = _given(args.frames, defaults.frames), _given(args.fps, defaults.fps)
     check_target(out, (length, height, width), fps, lossless=args.lossless)
-    settings = {
-        "seed": args.seed,
-        "steps": _given(args.steps, defaults.steps),
-        "cfg": _given(args.cfg, defaults.cfg),
-        "cfg_interval": _given(args.cfg_interval, defaults.cfg_interval),
-        "solver": _given(args.solver, defaults.solver),
-        "negative": _given(args.negative, ""),
-    }
+    settings = {"seed": args.seed} | pipeline.settings(**settings_of(args))
     prompt = args.prompt
     if args.expand:
         from .world import expand  # the world is not needed for the rest
@@ -277,7 +271,8 @@ PRECISIONS = {
 
 def convert_weights(args: argparse.Namespace) -> None:
     out = _free(args.out, args.overwrite, ".safetensors")
-    kind = convert(args.weights, out, args.layout, args.dtype and PRECISIONS[args.dtype], args.overwrite)
+    dtype = args.dtype and PRECISIONS[args.dtype]
+    out, kind = convert(args.weights, out, args.layout, dtype, overwrite=args.overwrite, numbered=True)
     print(f"{out}: {kind}, {out.stat().st_size / 1e6:.0f} MB")
 
 
@@ -403,13 +398,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 an error that is explained in one line, 2 wrong words, 130 interrupted."""
+    """Exit codes: 0 done, 1 an error that is explained in one line, 2 wrong words, 130 interrupted, 141
+    nobody reads what is printed."""
     args = parser().parse_args(argv)
     try:
         if getattr(args, "fps", None) is not None:
             frame_rate(args.fps)
+        if getattr(args, "seed", None) is not None:
+            check_seeds(args.seed)
         with torch.no_grad():
             args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of what is printed, `head` for one, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 141
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -22,14 +22,21 @@ from .timeline import FACTOR, Timeline
 from .video import Video, check_target, frame_rate, has_sound, pixel_aspect, read_video, write_video
 
 Free = Callable[..., Path]
+LEAST = 2 * FACTOR + 1  # frames of a window
 AFTER = 8  # frames that `extend` makes if no number is given
 READ_AT = "read the clip at this rate, frames dropped or repeated (default: the file's own)"
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What was asked for of `Pipeline.sample`; the rest is the checkpoint's own."""
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for of `Pipeline.settings`."""
     names = ("steps", "cfg", "cfg_interval", "solver", "negative")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _folder(text: str) -> Path:
+    if Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is a file; give a folder, which need not exist")
+    return Path(text)
 
 
 def _run(
@@ -42,30 +49,34 @@ def _run(
     further: Sequence[Callable[[Tensor], Timeline]] = (),
 ) -> None:
     """Make what a timeline lacks, then what each of `further` makes of the clip so far, and write it whole. What is
-    longer than the model takes is made window after window, where it goes forward."""
+    longer than the model takes is made window after window, where it goes forward; `further` are never longer."""
     inside = line.show[1] - line.show[0]
     length = inside + sum(len(part) for part in (line.before, line.after) if part is not None)
     check_target(out, (length, *line.canvas.shape[1:3]), fps, lossless=args.lossless)
     if not args.prompt.strip():
         raise ValueError("the prompt is empty; say what the video should show")
-    settings, defaults, window = _settings(args), pipeline.model.defaults, _window(args, pipeline)
+    settings = settings_of(args)
     if then is not None and not then.strip():
         raise ValueError("--then is empty; say what the second clip shows, or leave it out")
-    if line.goes_forward and len(line.canvas) > min(window or defaults.max_frames, defaults.max_frames):
-        window = window or defaults.frames
-        with tqdm(total=len(line.canvas), unit="frame", delay=1) as bar:
-            engine = PipelineEngine(pipeline, **settings)
-            frames = make_timeline(
-                engine, line, args.prompt, window=window, overlap=_seen_again(args, window), seed=args.seed,
-                on_frames=bar.update,
+    defaults, window, keep = pipeline.model.defaults, _window(args, pipeline), getattr(args, "keep", None)
+
+    def made(line: Timeline, seed: int, folder: Path | None) -> Tensor:
+        length = len(line.canvas)
+        in_windows = line.goes_forward and length > (window or defaults.max_frames)
+        if not in_windows:
+            _check_length(line, pipeline)
+            if folder is None:
+                return pipeline.make(line, args.prompt, then=then, seed=seed, quiet=False, **settings)
+        size = window or defaults.frames if in_windows else max(length, LEAST)  # a part that is kept is one window
+        with tqdm(total=length, unit="frame", delay=1) as bar:
+            return make_timeline(
+                PipelineEngine(pipeline, **settings), line, args.prompt, window=size, overlap=_seen_again(args, size),
+                seed=seed, folder=folder, on_frames=bar.update,
             )  # fmt: skip
-    else:
-        _check_length(line, pipeline)
-        frames = pipeline.make(line, args.prompt, then=then, seed=args.seed, quiet=False, **settings)
+
+    frames = made(line, args.seed, keep)
     for number, next_of in enumerate(further, 1):
-        line = next_of(frames)
-        _check_length(line, pipeline)
-        frames = pipeline.make(line, args.prompt, seed=(args.seed + number) % 2**63, quiet=False, **settings)
+        frames = made(next_of(frames), (args.seed + number) % 2**63, keep and keep / f"before-{number}")
     out = write_video(
         out, frames, fps, lossless=args.lossless, pixel_aspect=pixel_aspect(args.video), overwrite=args.overwrite,
         numbered=True,
@@ -77,8 +88,8 @@ def _run(
 def _window(args: argparse.Namespace, pipeline: Pipeline) -> int | None:
     """Frames made at once, where the command has that and it was given."""
     window, most = getattr(args, "window", None), pipeline.model.defaults.max_frames
-    if window is not None and window != (fit := nearest(window, FACTOR, 2 * FACTOR + 1, most)):
-        raise ValueError(f"--window {window}: windows have {FACTOR}n + 1 frames, from 9 on; the nearest is {fit}")
+    if window is not None and window != (fit := nearest(window, FACTOR, LEAST, most)):
+        raise ValueError(f"--window {window}: windows have {FACTOR}n + 1 frames, from {LEAST} on; the nearest is {fit}")
     return window
 
 
@@ -132,7 +143,7 @@ def run_extend(args: argparse.Namespace, free: Free) -> None:
     apart = bool(before and after) and len(clip) > 2 * args.overlap  # too far from each other to be seen together
     line = extend(clip, before=0 if apart else before, after=after, **told)
     if before and (apart or len(line.canvas) > most):  # one end at a time
-        counts = backward_parts(before, len(clip), args.overlap, most)
+        counts = backward_parts(before, len(clip) + after, args.overlap, most)
         further = [partial(extend, before=count, **told) for count in counts]
         line = extend(clip, after=after, **told) if after else further.pop(0)(clip)
     _run(args, out, pipeline, line, _rate(args, pipeline, (args.video, video)), further=further)
@@ -194,7 +205,7 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
     if start is None:
         defaults.check(width, height, window, pipeline.model.vae.config.time_factor)
     windows = make_long(
-        PipelineEngine(pipeline, **_settings(args)), cues, frames, fps=float(fps), width=width, height=height,
+        PipelineEngine(pipeline, **settings_of(args)), cues, frames, fps=float(fps), width=width, height=height,
         window=window, overlap=args.overlap, correct=args.correct, seed=args.seed,
         start=None if start is None else start.frames, folder=args.keep,
     )  # fmt: skip
@@ -252,6 +263,11 @@ def add_tasks(
     def windowed(one: argparse.ArgumentParser) -> None:
         text = "frames made at once, 4*n + 1, where there are more (default: the model's own, where it takes no more)"
         one.add_argument("--window", type=int, help=text)
+        keeping(one)
+
+    def keeping(one: argparse.ArgumentParser) -> None:
+        text = "keep finished windows here, and go on from them"
+        one.add_argument("--keep", type=_folder, metavar="FOLDER", help=text)
 
     one = task(
         "extend", run_extend, "Make a clip longer, at its end, at its beginning, or at both.",
@@ -309,7 +325,7 @@ def add_tasks(
     one.add_argument("--window", type=int, help="frames made at once, 4*n + 1 (default: the model's own)")
     one.add_argument("--overlap", type=int, default=2, help="latent frames that a window sees again (default 2)")
     one.add_argument("--correct", type=float, default=0.2, help="share of the drift that is taken back (default 0.2)")
-    one.add_argument("--keep", type=Path, metavar="FOLDER", help="keep finished windows here, and go on from them")
+    keeping(one)
     sampling(one, size=True)
     writing(one, Path("long.mp4"), rate=f"of what is made (default: the model's own); with --start {READ_AT}")
 

@@ -25,13 +25,20 @@ LORA_KEY = re.compile(rf"{PREFIXES}(.+?)\.({PARTS})")
 
 
 def convert(
-    source: Path | str, out: Path | str, layout: str, dtype: torch.dtype | None = None, overwrite: bool = False
-) -> str:
-    """Write a transformer, a VAE or a LoRA in another layout and precision; returns what it is.
+    source: Path | str,
+    out: Path | str,
+    layout: str,
+    dtype: torch.dtype | None = None,
+    *,
+    overwrite: bool = False,
+    numbered: bool = False,
+) -> tuple[Path, str]:
+    """Write a transformer, a VAE or a LoRA in another layout and precision; returns where it stands, and what it is.
 
     dtype: None is bfloat16, and for a LoRA its own; float8_e4m3fn keeps matrices of a transformer's blocks in eight
-    bits, each with a scale (ComfyUI's scaled fp8), and the rest in bfloat16. Raises ValueError where the source is none
-    of them, where a weight does not fit into the precision, or where nothing reads the result.
+    bits, each with a scale (ComfyUI's scaled fp8), and the rest in bfloat16. overwrite, numbered: as of
+    `files.replacing`. Raises ValueError where the source is none of them, where a weight does not fit into the
+    precision, or where nothing reads the result.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout {layout!r} is not known; use one of {', '.join(LAYOUTS)}")
@@ -41,7 +48,8 @@ def convert(
     if eight and layout == "diffusers":
         raise ValueError("diffusers reads no scaled fp8; use --layout wan, or --dtype bf16")
     if any(re.search(LORA, key) for key in tensors):
-        return _lora(tensors, Path(out), layout, dtype, overwrite)
+        plan, kind = _lora(tensors, layout, dtype)
+        return write_tensors(Path(out), plan, overwrite, numbered=numbered), kind
     dtype = dtype or torch.bfloat16
     if holds(tensors, DIT_MARKS):
         config, names = read_dit(tensors)
@@ -66,12 +74,12 @@ def convert(
             plan.append((target, small, shape, lambda key=theirs: _cast(tensors, key, small)))
     if eight:
         plan.append(("scaled_fp8", dtype, (0,), lambda: torch.empty(0, dtype=dtype)))
-    write_tensors(Path(out), plan, overwrite)
-    return kind
+    return write_tensors(Path(out), plan, overwrite, numbered=numbered), kind
 
 
-def _lora(tensors: TensorFile, out: Path, layout: str, dtype: torch.dtype | None, overwrite: bool) -> str:
-    """Diffusers' and PEFT's names of a Wan LoRA become those that ComfyUI's LoRA loaders read, its strength too."""
+def _lora(tensors: TensorFile, layout: str, dtype: torch.dtype | None) -> tuple[Plan, str]:
+    """What is written of a LoRA, and what it is: diffusers' and PEFT's names of a Wan LoRA become those that ComfyUI's
+    LoRA loaders read, its strength too."""
     name = tensors.path.name
     if layout != "wan" or dtype in EIGHT_BITS:
         raise ValueError(f"{name} is a LoRA; use --layout wan, with --dtype bf16, fp16 or fp32, or without")
@@ -90,8 +98,7 @@ def _lora(tensors: TensorFile, out: Path, layout: str, dtype: torch.dtype | None
     for layer, alpha in _alphas(tensors, ranks).items():
         value = torch.tensor(alpha)
         plan.append((f"diffusion_model.{layer}.alpha", torch.float32, (), lambda value=value: value))
-    write_tensors(out, plan, overwrite)
-    return f"LoRA of {len(ranks.keys() | with_alpha)} layers"
+    return plan, f"LoRA of {len(ranks.keys() | with_alpha)} layers"
 
 
 def _place(tensors: TensorFile, key: str) -> tuple[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,6 @@ from .timeline import Timeline
 
 FORMAT = "sora_core/draft/1"
 RECORDS = {kind.__name__: kind for kind in (Progress, Timeline)}
-
-
-def digest(values: Tensor) -> str:
-    """Tells one clip or its latents from another: 16 hexadecimal digits."""
-    return sha256(values.contiguous().float().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 def save_draft(path: Path | str, draft: Mapping[str, Any]) -> None:

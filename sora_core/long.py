@@ -26,14 +26,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .checkpoint import fingerprint
 from .config import check_size
 from .cues import Cue, begins_of, check_end
-from .draft import digest
 from .edges import faded, pad_sides, slow_colours
 from .files import replacing
-from .pipeline import Pipeline, check_settings, video_to_frames
-from .timeline import Timeline
+from .fingerprint import digest, fingerprint
+from .pipeline import Pipeline, check_seeds, video_to_frames
+from .timeline import Timeline, check_factor
 from .vae_layers import Stream
 
 MADE_BY = 2  # raised when the same settings come to give other windows: those that were kept are made again then
@@ -97,8 +96,7 @@ class PipelineEngine:
     """A pipeline as an engine. settings: as in `Pipeline.sample`."""
 
     def __init__(self, pipeline: Pipeline, **settings: Any) -> None:
-        check_settings(**settings)
-        self.pipeline, self.settings = pipeline, settings
+        self.pipeline, self.settings = pipeline, pipeline.settings(**settings)
         self.time_factor = pipeline.model.vae.config.time_factor
         self.multiple = pipeline.model.defaults.side_multiple
         self._stream: Stream = {}
@@ -128,8 +126,8 @@ class PipelineEngine:
         model = self.pipeline.model
         weights = {name: fingerprint(network.named_parameters()) for name, network in model.networks().items()}
         configs = {name: network.config.to_dict() for name, network in model.networks().items()}
-        settings = {key: str(value) for key, value in self.settings.items()}
-        return {"weights": weights, "configs": configs, "defaults": model.defaults.to_dict(), "settings": settings}
+        defaults = model.defaults.to_dict()
+        return {"weights": weights, "configs": configs, "defaults": defaults, "settings": self.settings}
 
 
 def count_windows(frames: int, window: int, overlap: int, factor: int) -> int:
@@ -172,6 +170,10 @@ def make_long(
         raise ValueError(f"start of shape {tuple(start.shape)}: it has to be (T, {height}, {width}, 3)")
     if start is not None and given is not None:
         raise ValueError("start and given: a clip either goes on from frames or is made of latents; give one of them")
+    latents = -(-(frames - 1) // engine.time_factor) + 1
+    if given is not None and {part.shape[2] for part in given} != {latents}:
+        lengths = " and ".join(str(part.shape[2]) for part in given)
+        raise ValueError(f"given latents and strengths of {lengths} frames: a clip of {frames} frames has {latents}")
     store = None
     if folder is not None:
         described = engine.described | {
@@ -203,18 +205,20 @@ def make_timeline(
     overlap: int | None = None,
     correct: float = 0.2,
     seed: int = 0,
+    folder: Path | str | None = None,
     on_frames: Callable[[int], None] | None = None,
 ) -> Tensor:
     """The finished clip (T, H, W, 3) of a task, window after window; see `make_long`. A window sees what is given in it
     and what was made before it, so this is for edits and for new frames behind a clip. overlap: 2 where windows are
-    long enough. on_frames(count): called with the number of frames that were finished."""
+    long enough. folder: as there. on_frames(count): called with the number of frames that were finished."""
     frames, height, width = line.canvas.shape[:3]
     cues, made = [Cue(0, text)], []
+    check_factor(engine.time_factor)
     overlap = max(1, min(2, (window - 1) // engine.time_factor - 1)) if overlap is None else overlap
     _plan(engine, cues, frames, 1, (height, width), window, overlap, correct, seed, padded=True)  # before encoding
     for part in make_long(
         engine, cues, frames, fps=1, width=width, height=height, window=window, overlap=overlap, correct=correct,
-        seed=seed, given=line.encode(engine.encode, engine.multiple),
+        seed=seed, given=line.encode(engine.encode, engine.multiple), folder=folder,
     ):  # fmt: skip
         made.append(part.frames)
         if on_frames is not None:
@@ -252,8 +256,7 @@ def _plan(
         raise ValueError(f"overlap {overlap}: windows of {window} frames can share 1 to {shape[0] - 2} latent frames")
     if not 0 <= correct <= 1:
         raise ValueError(f"correct {correct}: 0 takes nothing of the drift back, 1 all; choose from 0 to 1")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed {seed}: seeds run from 0 to 2**63 - 1")
+    check_seeds(seed)
     if any(not cue.text.strip() for cue in cues):
         raise ValueError("a prompt is empty; say what the video should show")
     check_end(cues, frames, fps)
@@ -409,6 +412,12 @@ def _corrected(latents: Tensor, reference: Tensor, share: float) -> _Made:
     return _Made(led, _distance(latents, reference), _distance(led, reference))
 
 
+def _parts(described: dict[str, Any]) -> dict[str, Any]:
+    """What is described, by name; what is a table itself by the names in it."""
+    tables = ((name, value if isinstance(value, dict) else {"": value}) for name, value in described.items())
+    return {f"{name} {part}".strip(): value for name, table in tables for part, value in table.items()}
+
+
 class _Store:
     """Finished windows in a folder, one file each, and a note that says of which clip."""
 
@@ -416,8 +425,13 @@ class _Store:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.note, self.text = self.folder / "clip.json", json.dumps(described, indent=2, sort_keys=True)
-        if self.note.exists() and self.note.read_text(encoding="utf-8") != self.text:
-            raise ValueError(f"{folder} keeps the windows of another clip; choose another folder, or remove it")
+        if self.note.exists():
+            kept, asked = (_parts(json.loads(text)) for text in (self.note.read_text(encoding="utf-8"), self.text))
+            if other := sorted(name for name in kept.keys() | asked.keys() if kept.get(name) != asked.get(name)):
+                raise ValueError(
+                    f"{folder} keeps the windows of another clip, made with other {', '.join(other)}; choose another "
+                    "folder, or remove it"
+                )
 
     def _path(self, number: int) -> Path:
         return self.folder / f"window-{number:04d}.safetensors"

@@ -19,7 +19,7 @@ from .patches import Grid, map_to_tokens, tokens_to_map
 from .regions import Box, Composed, cut_map, placed
 from .samplers import SAMPLERS, Callback
 from .text import tokenize
-from .timeline import Timeline
+from .timeline import Timeline, check_factor
 
 
 def frames_to_video(frames: Tensor) -> Tensor:
@@ -37,19 +37,11 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return float(-10 * torch.log10(((a - b) / 2).square().mean()))
 
 
-def check_settings(
-    *seeds: int, steps: int | None = None, cfg: float | None = None, solver: str | None = None, **_: Any
-) -> None:
-    """Raises ValueError where `Pipeline.sample` could not take these, before anything is encoded for it."""
-    if solver is not None and solver not in SAMPLERS:
-        raise ValueError(f"solver {solver!r} is not known; use one of {', '.join(SAMPLERS)}")
+def check_seeds(*seeds: int) -> None:
+    """Raises ValueError where one is no seed of `Pipeline.sample`."""
     for seed in seeds:
         if not 0 <= seed < 2**63:
             raise ValueError(f"seed {seed}: seeds run from 0 to 2**63 - 1")
-    if cfg is not None and not math.isfinite(cfg):
-        raise ValueError(f"cfg is {cfg}: it has to be a number, 1 for no guidance")
-    if steps is not None and steps < 1:
-        raise ValueError(f"steps is {steps}: sampling needs at least 1")
 
 
 class Pipeline:
@@ -78,6 +70,27 @@ class Pipeline:
         frames = rearrange(self.model.vae.decode(latents, on_frames=on_frames), "1 c t h w -> t h w c")
         return frames.add_(1).div_(2)
 
+    def settings(
+        self,
+        *,
+        steps: int | None = None,
+        cfg: float | None = None,
+        cfg_interval: tuple[float, float] | None = None,
+        solver: str | None = None,
+        negative: str = "",
+    ) -> dict[str, Any]:
+        """Settings of `sample` with the checkpoint's own for those left at None. Raises ValueError where one cannot be,
+        before anything is encoded for it."""
+        given = {"steps": steps, "cfg": cfg, "cfg_interval": cfg_interval, "solver": solver}
+        found = {k: getattr(self.model.defaults, k) if value is None else value for k, value in given.items()}
+        if found["solver"] not in SAMPLERS:
+            raise ValueError(f"solver {found['solver']!r} is not known; use one of {', '.join(SAMPLERS)}")
+        if not math.isfinite(found["cfg"]):
+            raise ValueError(f"cfg is {found['cfg']}: it has to be a number, 1 for no guidance")
+        if found["steps"] < 1:
+            raise ValueError(f"steps is {found['steps']}: sampling needs at least 1")
+        return found | {"negative": negative}
+
     @torch.no_grad()
     def sample(
         self,
@@ -105,14 +118,19 @@ class Pipeline:
         the frame, where they stand instead of the others; see `regions`.
         """
         defaults, dit = self.model.defaults, self.model.dit
-        check_settings(*seeds, steps=steps, cfg=cfg, solver=solver)
-        solver = defaults.solver if solver is None else solver
-        cfg = defaults.cfg if cfg is None else cfg
+        check_seeds(*seeds)
+        chosen = self.settings(steps=steps, cfg=cfg, cfg_interval=cfg_interval, solver=solver, negative=negative)
+        cfg, interval = chosen["cfg"], chosen["cfg_interval"]
         if ramps and regions:
             raise ValueError("ramps and regions: one text that goes over into another cannot have texts for parts, too")
-        for texts, _ in regions:
-            if len(texts) != len(prompts):
-                raise ValueError(f"{len(prompts)} prompts need as many texts in every region, not {len(texts)}")
+        for name, others in (("region", regions), ("ramp", ramps)):
+            for texts, _ in others:
+                if len(texts) != len(prompts):
+                    raise ValueError(f"{len(prompts)} prompts need as many texts in every {name}, not {len(texts)}")
+        for _, share in ramps:
+            if tuple(share.shape) != (latent_shape[0],):
+                expected = f"({latent_shape[0]},), a share for every latent frame"
+                raise ValueError(f"ramp of shape {tuple(share.shape)}: expected {expected}")
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         grid = Grid.of(latent_shape, dit.config.patch)
@@ -126,6 +144,8 @@ class Pipeline:
             if known.shape != noise.shape:
                 raise ValueError(f"known latents of shape {tuple(known.shape)}: expected {tuple(noise.shape)}")
             strength = tokens_to_map(map_to_tokens(strength, grid), grid)
+            if len(strength) != len(prompts):
+                raise ValueError(f"{len(prompts)} prompts need as many strength maps, not {len(strength)}")
             if not bool(((strength >= 0) & (strength <= 1)).all()):
                 raise ValueError("the strength map must lie in 0..1: 0 keeps a place, 1 makes it from noise")
             start = float(strength.max())
@@ -137,9 +157,8 @@ class Pipeline:
             return dit.prepare_text(self.encode_text(texts))
 
         unguided = told([negative] * len(prompts)) if cfg != 1 else None
-        interval = defaults.cfg_interval if cfg_interval is None else cfg_interval
         further = [(told(texts), share) for texts, share in ramps]
-        sigmas = schedule(defaults.steps if steps is None else steps, shift_for(grid.length, defaults.shift), start)
+        sigmas = schedule(chosen["steps"], shift_for(grid.length, defaults.shift), start)
         task = None if known is None or strength is None else StrengthMap(strength, known, noise, sigmas)
         leading = None if task is None else before_given(task.strength)
 
@@ -152,7 +171,7 @@ class Pipeline:
         ]
         model = Composed(parts) if regions else parts[0][0]
         waiting = None if task is None else task.waiting
-        x = SAMPLERS[solver](model, x, sigmas, callback=callback, disable=quiet, waiting=waiting)
+        x = SAMPLERS[chosen["solver"]](model, x, sigmas, callback=callback, disable=quiet, waiting=waiting)
         return x if task is None else task.finish(x)
 
     def generate(
@@ -179,11 +198,9 @@ class Pipeline:
         prompt.
         """
         defaults, vae = self.model.defaults, self.model.vae
-        width, height, frames = (
-            width or defaults.width,
-            height or defaults.height,
-            defaults.frames if frames is None else frames,
-        )
+        width = defaults.width if width is None else width
+        height = defaults.height if height is None else height
+        frames = defaults.frames if frames is None else frames
         if not prompt.strip():
             raise ValueError("the prompt is empty; say what the video should show")
         defaults.check(width, height, frames, vae.config.time_factor)
@@ -208,7 +225,9 @@ class Pipeline:
         then: the prompt of the frames behind what is made; over those the text goes from one to the other. settings:
         as in `sample`.
         """
-        check_settings(seed, **settings)
+        check_seeds(seed)
+        settings = self.settings(**settings)
+        check_factor(self.model.vae.config.time_factor)
         known, strength = timeline.encode(self.encode, self.model.defaults.side_multiple)
         ramps = [] if then is None else [([then], timeline.ramp())]
         latents = self.sample(

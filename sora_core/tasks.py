@@ -55,7 +55,7 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9,
         return _carrying_on(line, seen, carry)
     seen, lead = max(FACTOR, min(overlap, count) // FACTOR * FACTOR), _whole(before)
     line = _joined([(held(frames[:seen], seen), lead)], lead + seen, (lead - before, lead), after=frames)
-    return _leading_up(line, lead, carry)
+    return replace(_leading_up(line, lead, carry), leads_up=True)
 
 
 def backward_parts(before: int, length: int, overlap: int, most: int) -> list[int]:
@@ -176,6 +176,8 @@ def _curve(text: str, total: int) -> Tensor:
             frame = int(match[1])
             if frame < -total:
                 raise ValueError(f"curve: frame {frame} of a clip of {total}: -1 is the last, {-total} the first")
+            if frame >= total:
+                raise ValueError(f"curve: frame {frame} of a clip of {total}: the last is {total - 1}, or -1")
             frame += total if frame < 0 else 0
             if points and frame <= points[-1][0]:
                 raise ValueError(f"curve: frame {match[1]} does not come after frame {points[-1][0]}")
@@ -198,7 +200,13 @@ def _whole_below(frames: int) -> int:
     return (frames - 1) // FACTOR * FACTOR + 1
 
 
-def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int], **outside: Tensor) -> Timeline:
+def _joined(
+    given: list[tuple[Tensor, int]],
+    wanted: int,
+    show: tuple[int, int],
+    before: Tensor | None = None,
+    after: Tensor | None = None,
+) -> Timeline:
     """Clips at their places on a canvas of at least `wanted` frames; the rest is to be made. A clip that ends there is
     held to the canvas' end."""
     length = _whole(wanted)
@@ -212,7 +220,7 @@ def _joined(given: list[tuple[Tensor, int]], wanted: int, show: tuple[int, int],
         canvas[at:stop] = held(frames, stop - at)
         strength[at:stop], keep[at:end] = 0, True
         pieces.append((at, stop - at))
-    return Timeline(canvas, strength, keep, tuple(pieces), show, outside.get("before"), outside.get("after"))
+    return Timeline(canvas, strength, keep, tuple(pieces), show, before, after)
 
 
 def _carrying_on(line: Timeline, seen: int, carry: float) -> Timeline:

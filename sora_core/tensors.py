@@ -312,10 +312,11 @@ def files_of(path: Path) -> list[Path]:
 Plan = list[tuple[str, torch.dtype, tuple[int, ...], Callable[[], Tensor]]]  # name, dtype, shape, what gives it
 
 
-def write_tensors(path: Path, plan: Plan, overwrite: bool = False) -> None:
-    """Write a safetensors file with one tensor in memory at a time.
+def write_tensors(path: Path, plan: Plan, overwrite: bool = False, *, numbered: bool = False) -> Path:
+    """Write a safetensors file with one tensor in memory at a time; returns where it stands.
 
-    Raises ValueError where two have one name, FileExistsError where the path is taken and not to be overwritten."""
+    Raises ValueError where two have one name, FileExistsError where the path is taken and to be neither overwritten nor
+    numbered."""
     header: dict[str, Any] = {}
     place = 0
     for name, dtype, shape, _ in plan:
@@ -326,10 +327,11 @@ def write_tensors(path: Path, plan: Plan, overwrite: bool = False) -> None:
         place += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path, overwrite) as partial, partial.open("wb") as file:
+    with (target := replacing(path, overwrite, numbered=numbered)) as partial, partial.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, dtype, shape, get in plan:
             tensor = get()
             if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
                 raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} where {dtype} {shape} was planned")
             file.write(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return target.path

@@ -29,6 +29,15 @@ TOLD = 0.5  # a latent that is given in part has strength 1 less this share of w
 Encode = Callable[[Tensor], Tensor]
 
 
+def check_factor(factor: int) -> None:
+    """Raises ValueError where a VAE's latent frames do not cover what a timeline's do."""
+    if factor != FACTOR:
+        raise ValueError(
+            f"the VAE has {factor} frames in a latent frame, and tasks are laid out for {FACTOR}: take a model whose "
+            f"VAE has {FACTOR}"
+        )
+
+
 @dataclass(frozen=True)
 class Timeline:
     """Given frames on a canvas, and what is to be made.
@@ -36,7 +45,8 @@ class Timeline:
     canvas: (T, H, W, 3), T of the form 4n + 1; what is not given is not looked at. strength: (T, 1 or H, 1 or W).
     keep: likewise, true where the canvas itself is shown. pieces: (first frame, frames) of every given part; each
     begins at frame 0 or at the first frame of a latent. show: first and last + 1 frame that are shown, between the
-    frames `before` and `after`, which are the source's and lie outside of the canvas.
+    frames `before` and `after`, which are the source's and lie outside of the canvas. leads_up: what is new only
+    leads up to what follows, even where the canvas begins with a guess of it.
     """
 
     canvas: Tensor
@@ -46,6 +56,7 @@ class Timeline:
     show: tuple[int, int]
     before: Tensor | None = None
     after: Tensor | None = None
+    leads_up: bool = False
 
     @property
     def latent_frames(self) -> int:
@@ -55,8 +66,7 @@ class Timeline:
     def goes_forward(self) -> bool:
         """Whether all that is given begins at the first frame, and what is new does not only lead up to what follows:
         then it can be made from there on, part by part."""
-        leads_up = self.before is None and self.after is not None
-        return bool(self.pieces) and all(at == 0 for at, _ in self.pieces) and not leads_up
+        return bool(self.pieces) and all(at == 0 for at, _ in self.pieces) and not self.leads_up
 
     @property
     def seams(self) -> list[int]:
@@ -105,7 +115,7 @@ class Timeline:
         from around it, so that the latents of what is kept beside it hold nothing of it."""
         frames, free = self.canvas[at : at + count], self.strength[at : at + count] == 1
         some = free.flatten(1).any(1) & ~free.flatten(1).all(1)
-        stands_in = self._stands_in(at, count, free.flatten(1).all(1))
+        stands_in = self._stands_in(at, free.flatten(1).all(1))
         if not some.any() and not stands_in:
             return frames
         frames = frames.clone()
@@ -116,8 +126,8 @@ class Timeline:
             frames[t] = painted(frames[t].movedim(-1, 0)[None].float(), known)[0].movedim(0, -1)
         return frames
 
-    def _stands_in(self, at: int, count: int, free: Tensor) -> dict[int, int]:
-        """For each of the frames at..at + count that is made from noise (free) and shares its latent with kept ones:
+    def _stands_in(self, at: int, free: Tensor) -> dict[int, int]:
+        """For each of the frames from `at` on that is made from noise (free) and shares its latent with kept ones:
         the nearest of these, which is encoded in its place."""
         whole, found = self.keep.flatten(1).all(1).tolist(), {}
         for t in torch.nonzero(free)[:, 0].tolist():
@@ -209,6 +219,5 @@ class Timeline:
             raise ValueError(f"frame {frame} is kept in part, by a mask; pin images where whole frames are made")
         canvas, strength, keep = self.canvas.clone(), self.strength.clone(), self.keep.clone()
         free = ~keep[first:stop].flatten(1).any(1)
-        free[at - first] = True
         canvas[first:stop][free], strength[first:stop], keep[at] = image, 0, True
         return replace(self, canvas=canvas, strength=strength, keep=keep, pieces=(*self.pieces, (first, stop - first)))

@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .config import VAEConfig, nearest
+from .fingerprint import fingerprint
 from .tiling import blend_tiles
 from .vae_layers import Decoder, Encoder, Stream
 
@@ -58,13 +59,12 @@ class VAE(nn.Module):
     # ---- whole clips
 
     def fingerprint(self) -> str:
-        """Tells one trained VAE's latents from another's, whatever the decoder and the precision: 16 hexadecimal
-        digits."""
-        weight = self.encoder.conv_out.weight.detach().to("cpu", torch.bfloat16).float().contiguous()
+        """Tells one trained VAE's latents from another's, whatever the decoder's weights: 16 hexadecimal digits. A
+        network in float32 and its file in bfloat16 have the same."""
         config = {key: value for key, value in self.config.to_dict().items() if key != "latent_rgb"}
-        digest = sha256(json.dumps(config).encode())
-        digest.update(weight.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        encoding = nn.ModuleDict({"encoder": self.encoder, "quant": self.quant})
+        weights = fingerprint((name, weight.bfloat16()) for name, weight in encoding.named_parameters())
+        return sha256((json.dumps(config) + weights).encode()).hexdigest()[:16]
 
     def normalise(self, z: Tensor) -> Tensor:
         """Latents (B, z, T, H, W) to zero mean and unit variance per channel."""

@@ -436,8 +436,8 @@ def _write_animation(kind: str, tick: int, part: Path, parts: Iterable[Tensor], 
     first, *rest = (Image.fromarray(image) for image in to_bytes(parts))
     ticks = [round(place * 1000 / (how.fps * tick)) for place in range(len(rest) + 2)]
     durations = [(after - before) * tick for before, after in pairwise(ticks)]
-    how = {"lossless": how.lossless, "quality": 85} if kind == "WEBP" else {}
-    first.save(part, kind, save_all=True, append_images=rest, duration=durations, loop=0, **how)
+    options = {"lossless": how.lossless, "quality": 85} if kind == "WEBP" else {}
+    first.save(part, kind, save_all=True, append_images=rest, duration=durations, loop=0, **options)
 
 
 def _write_png(part: Path, parts: Iterable[Tensor], how: _How) -> None:

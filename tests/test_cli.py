@@ -174,6 +174,15 @@ def test_info_tells_config_provenance_and_scores(tiny_file: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out)["config"]["dit"]["dim"] == 48
 
 
+def test_a_reader_may_leave_early(tiny_file: Path) -> None:
+    """As `head` does: no word of a broken pipe, and not the code of what is done."""
+    words = [sys.executable, "-m", "sora_core", "info", "--model", str(tiny_file)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == "" and running.wait() == 141
+
+
 def test_info_tells_how_a_clip_was_made(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--steps", "1", "--frames", "5", "--size", "64x64", "--seed", "7", "--out", str(tmp_path / "a.mp4")]
     assert main(["generate", PROMPT, "--model", str(tiny_file), *words]) == 0
@@ -198,6 +207,8 @@ def test_evaluate_writes_scores_and_a_sheet(
         (["--out", str(tmp_path / "none" / "s.json")], "does not exist; make it first"),
         (["--tasks", "loop", "--frames", "9"], "--frames does nothing with --tasks"),
         (["--vae", "--steps", "9"], "--steps does nothing with --vae"),
+        (["--seed", "-1"], "seed -1: seeds run from 0"),
+        (["--seed", "-1", "--tasks", "loop"], "seed -1: seeds run from 0"),
     ):
         assert main(["evaluate", "--model", str(tiny_file), *words]) == 1
         assert message in capsys.readouterr().err

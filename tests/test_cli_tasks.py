@@ -13,6 +13,8 @@ from torch import Tensor
 from sora_core.checkpoint import load_checkpoint
 from sora_core.cli import main
 from sora_core.long import PipelineEngine, Task
+from sora_core.pipeline import Pipeline
+from sora_core.tasks import extend
 from sora_core.video import pixel_aspect, read_video, write_video
 
 PROMPT = "a red circle moves left on a sky background"
@@ -138,6 +140,61 @@ def test_many_frames_before_a_clip_are_made_part_by_part(tiny_file: Path, tmp_pa
         assert len(out) == most + 15 + 3 * (len(words) == 4) and torch.equal(out[most + 8 : most + 15], source)
 
 
+def test_parts_before_a_clip_count_on_the_frames_that_came_behind_it(
+    tiny_file: Path, tmp_path: Path, clip: Path
+) -> None:
+    """The clip alone has fewer frames than the overlap; with the new ones behind it, the overlap is seen in full."""
+    words = ("--before", "13", "--after", "40", "--overlap", "24", "--window", "33")
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *words) == 0
+    out = read_video(tmp_path / "out.mkv").frames
+    assert len(out) == 60 and torch.equal(out[13:20], read_video(clip).frames)
+
+
+def test_every_part_has_a_seed_of_its_own(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
+    words = ("extend", str(clip), PROMPT, "--before", "13", "--window", "13", "--overlap", "4", "--seed", "5")
+    assert run(tiny_file, tmp_path, *words) == 0
+    pipeline, frames = Pipeline.load(tiny_file), read_video(clip).frames
+    for count, seed in ((9, 5), (4, 6)):
+        frames = pipeline.make(extend(frames, before=count, overlap=4), PROMPT, seed=seed, steps=2)
+    assert (read_video(tmp_path / "out.mkv").frames - frames).abs().max() < 1 / 255
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("extend", "{clip}", PROMPT, "--after", "20", "--before", "11", "--window", "13", "--overlap", "4"),
+        ("edit", "{clip}", PROMPT, "--window", "13"),
+        ("edit", "{clip}", PROMPT),  # at once
+    ],
+)
+def test_tasks_go_on_from_what_was_finished(tiny_file: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Windows, and parts before the clip; and what is gone on from is what would have been made without."""
+    write_video(tmp_path / "clip.mkv", torch.rand(21, 32, 48, 3), 25, lossless=True)
+    words = tuple(word.format(clip=tmp_path / "clip.mkv") for word in words)
+    assert run(tiny_file, tmp_path, *words) == 0
+    whole = read_video(tmp_path / "out.mkv").frames
+    kept = (*words, "--keep", str(tmp_path / "kept"), "--overwrite")
+    assert run(tiny_file, tmp_path, *kept) == 0
+    assert (read_video(tmp_path / "out.mkv").frames - whole).abs().max() < 1.5 / 255
+    first, windows = (tmp_path / "out.mkv").read_bytes(), sorted((tmp_path / "kept").rglob("window-*"))
+    parts = {"kept", "before-1", "before-2"} if "--after" in words else {"kept"}
+    assert {path.parent.name for path in windows} == parts
+    windows[-1].unlink()
+    before = {path: path.stat().st_mtime_ns for path in windows[:-1]}
+    assert run(tiny_file, tmp_path, *kept) == 0
+    assert (tmp_path / "out.mkv").read_bytes() == first and windows[-1].exists()
+    assert before == {path: path.stat().st_mtime_ns for path in windows[:-1]}
+
+
+def test_a_file_is_no_folder_to_keep_windows_in(
+    tiny_file: Path, tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for words in (("long", PROMPT), ("edit", str(clip), PROMPT)):
+        with pytest.raises(SystemExit) as stop:
+            run(tiny_file, tmp_path, *words, "--keep", str(clip))
+        assert stop.value.code == 2 and "clip.mkv is a file; give a folder" in capsys.readouterr().err
+
+
 def test_edit_keeps_what_the_mask_and_the_span_leave(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
     mask = torch.zeros(1, 38, 50, 3)
     mask[:, 10:20, 5:40] = 1
@@ -191,6 +248,7 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
         (("extend", "{clip}", " ", "--after", "4"), "the prompt is empty"),
         (("extend", "gone.mp4", PROMPT, "--after", "4"), "gone.mp4"),
         (("edit", "{clip}", PROMPT, "--curve", "0-1"), "is not FRAME:STRENGTH"),
+        (("edit", "{clip}", PROMPT, "--curve", "0:0, 7:1"), "frame 7 of a clip of 7: the last is 6, or -1"),
         (("edit", "{clip}", PROMPT, "--last", "7"), "choose 0 to 6"),
         (("loop", "{clip}", PROMPT, "--frames", "0"), "0 new frames"),
         (("loop", "{clip}", PROMPT, "--frames", "300"), "this model takes at most 33"),

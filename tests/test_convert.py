@@ -177,7 +177,9 @@ def test_loras_with_layers_that_learned_nothing_are_whole(tmp_path: Path, own: s
         )
 
 
-def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_appears_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     wan_dit().save_pretrained(tmp_path / "model")
     out = tmp_path / "out.safetensors"
     get = TensorFile.get
@@ -187,8 +189,14 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkey
         return get(self, *words)
 
     monkeypatch.setattr(TensorFile, "get", slow)
-    assert main(["convert", str(tmp_path / "model"), "--out", str(out)]) == 1
-    assert out.read_text() == "mine" and {path.name for path in tmp_path.iterdir()} == {"model", "out.safetensors"}
+    with pytest.raises(FileExistsError):
+        convert(tmp_path / "model", out, "wan")
+    assert out.read_text() == "mine"
+    out.unlink()
+    assert main(["convert", str(tmp_path / "model"), "--out", str(out)]) == 0
+    assert f"{tmp_path / 'out-2.safetensors'}: transformer" in capsys.readouterr().out
+    names = {"model", "out.safetensors", "out-2.safetensors"}
+    assert out.read_text() == "mine" and {path.name for path in tmp_path.iterdir()} == names
 
 
 @pytest.mark.parametrize("prefix", ["transformer.", "unet.", ""])
@@ -202,7 +210,8 @@ def test_loras_of_diffusers_get_the_names_that_hosts_read(tmp_path: Path, prefix
     kinds = {"lora_A.weight": (4, 8), "lora_B.weight": (8, 4), "alpha": ()}
     state = {f"{prefix}{layer}.{kind}": torch.randn(shape) for layer in layers for kind, shape in kinds.items()}
     save_file(state, tmp_path / "lora.safetensors")
-    assert "7 layers" in convert(tmp_path / "lora.safetensors", tmp_path / "out.safetensors", "wan", torch.float32)
+    _, kind = convert(tmp_path / "lora.safetensors", tmp_path / "out.safetensors", "wan", torch.float32)
+    assert "7 layers" in kind
     out = load_file(tmp_path / "out.safetensors")
     assert len(out) == len(state)
     for theirs, ours in layers.items():

@@ -8,8 +8,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import torch
+
+from sora_core.checkpoint import Model, save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "latent_preview", "nodes", "server"}
@@ -82,12 +87,19 @@ def test_the_pack_is_imported_without_a_host() -> None:
     assert callable(pack.comfy_entrypoint) and (ROOT / pack.WEB_DIRECTORY).is_dir()
 
 
-def test_generating_imports_neither_training_nor_world() -> None:
-    code = "import sys, sora_core.cli; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = done.stdout.split()
-    assert "sora_core.cli" in loaded
-    assert not [name for name in loaded if name.startswith(("sora_core.train", "sora_core.world"))]
+def test_generating_imports_no_training(tiny: Model, tmp_path: Path) -> None:
+    """The world only for prompts: to find two things in one, as the bundled model wants it."""
+    code = "import sys; from sora_core.cli import main; code = main(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    for apart in (False, True):
+        path = tmp_path / f"{apart}.safetensors"
+        save_checkpoint(path, replace(tiny, defaults=replace(tiny.defaults, apart=apart)), torch.float32)
+        words = ["generate", "a red circle", "--model", str(path), "--out", str(tmp_path / f"{apart}.mp4")]
+        done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        loaded = done.stdout.split()
+        assert "sora_core.pipeline" in loaded and (tmp_path / f"{apart}.mp4").exists()
+        assert not [name for name in loaded if name.startswith(("sora_core.train", "sora_core.evaluate"))]
+        assert ("sora_core.world" in loaded) == apart
 
 
 def test_both_lists_of_requirements_are_one() -> None:

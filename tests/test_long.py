@@ -21,6 +21,7 @@ from sora_core.edges import FADE, pad_sides, slow_colours
 from sora_core.long import PipelineEngine, Task, Window, count_windows, make_long, make_timeline
 from sora_core.pipeline import Pipeline
 from sora_core.tasks import edit, extend
+from sora_core.vae import VAE
 
 ROOT = Path(__file__).parent.parent
 SMALL: dict[str, Any] = {"fps": 1, "width": 64, "height": 64, "window": 17}  # seconds are frames
@@ -112,8 +113,35 @@ def test_a_crash_costs_no_finished_window(pipeline: Pipeline, tmp_path: Path) ->
     again = list(long(pipeline, cues, 40, seed=5, folder=tmp_path))
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     torch.testing.assert_close(frames_of(again), frames_of(whole), atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="another clip"):
-        long(pipeline, cues, 40, seed=6, folder=tmp_path)
+    with pytest.raises(ValueError, match="another clip, made with other overlap, seed; choose another folder"):
+        long(pipeline, cues, 40, seed=6, overlap=1, folder=tmp_path)
+
+
+def test_windows_are_gone_on_from_where_a_default_is_spelled_out(pipeline: Pipeline, tmp_path: Path) -> None:
+    own = pipeline.model.defaults
+    told = {"steps": own.steps, "cfg": own.cfg, "cfg_interval": own.cfg_interval, "solver": own.solver, "negative": ""}
+    next(make_long(PipelineEngine(pipeline), CIRCLE, 40, folder=tmp_path, **SMALL))
+    make_long(PipelineEngine(pipeline, **told), CIRCLE, 40, folder=tmp_path, **SMALL)
+    with pytest.raises(ValueError, match="made with other settings steps; choose"):
+        make_long(PipelineEngine(pipeline, **(told | {"steps": 1})), CIRCLE, 40, folder=tmp_path, **SMALL)
+
+
+def test_a_task_goes_on_from_the_windows_that_were_finished(tiny: Model, tmp_path: Path) -> None:
+    line = edit(torch.rand(40, 64, 64, 3, generator=torch.Generator().manual_seed(0)), 0.6)
+
+    class Dies(Watching):
+        def sample(self, window: Task) -> Tensor:
+            if window.number == 2:
+                raise KeyboardInterrupt
+            return super().sample(window)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_timeline(Dies(Pipeline(tiny), steps=2), line, "a red circle", folder=tmp_path)
+    engine = Watching(Pipeline(tiny), steps=2)
+    out = make_timeline(engine, line, "a red circle", folder=tmp_path)
+    assert [task.number for task in engine.tasks] == [2, 3]
+    whole = make_timeline(PipelineEngine(Pipeline(tiny), steps=2), line, "a red circle")
+    torch.testing.assert_close(out, whole, atol=1e-5, rtol=1e-5)
 
 
 def test_what_was_finished_reports_the_drift_it_had(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -135,7 +163,7 @@ def test_windows_of_other_weights_are_not_gone_on_from(tiny: Model, tmp_path: Pa
     weights = list(other.parameters())
     weights[len(weights) // 2] += 0.01
     long(Pipeline(deepcopy(tiny)), CIRCLE, 40, folder=tmp_path)
-    with pytest.raises(ValueError, match="another clip"):
+    with pytest.raises(ValueError, match=f"another clip, made with other weights {network};"):
         long(Pipeline(replace(tiny, **{network: other})), CIRCLE, 40, folder=tmp_path)
 
 
@@ -155,6 +183,17 @@ def test_a_window_in_which_texts_meet_is_not_corrected(pipeline: Pipeline, tmp_p
     for of in (torch.Tensor.mean, torch.Tensor.std):
         torch.testing.assert_close(of(later, (0, 2, 3, 4)), of(own, (0, 2, 3, 4)), atol=1e-4, rtol=1e-4)
         assert not torch.allclose(of(mixed, (0, 2, 3, 4)), of(own, (0, 2, 3, 4)), atol=1e-3)
+
+
+def test_drift_is_measured_from_the_first_window_of_a_text(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Not from the one before, or a clip could drift on by a little each time."""
+    windows = list(long(pipeline, CIRCLE, 33, correct=0.5, folder=tmp_path))
+    first, second, third = (
+        torch.stack([of(made, (0, 2, 3, 4)) for of in (torch.mean, torch.std)])
+        for made in (load_file(tmp_path / f"window-000{i}.safetensors")["latents"] for i in range(3))
+    )
+    assert windows[2].corrected == pytest.approx(float((third - first).abs().mean()), abs=2e-4)
+    assert abs(windows[2].corrected - float((third - second).abs().mean())) > 1e-3
 
 
 @pytest.mark.parametrize("given", [0, 6])
@@ -224,6 +263,12 @@ def test_settings_that_fail_claim_no_folder_and_encode_nothing(pipeline: Pipelin
             long(pipeline, **({"cues": CIRCLE, "frames": 40, "folder": tmp_path} | settings))
     with pytest.raises(ValueError, match="steps is 0"):
         PipelineEngine(pipeline, steps=0)
+    with pytest.raises(TypeError, match="step_count"):
+        PipelineEngine(pipeline, step_count=4)
+    known, strength = torch.zeros(1, 4, 5, 8, 8), torch.ones(1, 1, 5, 8, 8)
+    for given, lengths in (((known, strength), "5 and 5"), ((torch.zeros(1, 4, 16, 8, 8), strength), "16 and 5")):
+        with pytest.raises(ValueError, match=f"of {lengths} frames: a clip of 60 frames has 16"):
+            long(pipeline, CIRCLE, 60, given=given, folder=tmp_path)
     assert not list(tmp_path.iterdir())
 
     class NeverEncodes(PipelineEngine):
@@ -232,6 +277,16 @@ def test_settings_that_fail_claim_no_folder_and_encode_nothing(pipeline: Pipelin
 
     with pytest.raises(ValueError, match="16 frames"):
         make_timeline(NeverEncodes(pipeline), edit(torch.rand(30, 64, 64, 3), 0.5), "a star", window=16)
+
+
+def test_tasks_are_refused_where_a_vae_counts_frames_otherwise(tiny: Model) -> None:
+    """Before anything is encoded or sampled for them."""
+    config = replace(tiny.vae.config, time_down=(False, True))
+    pipeline, line = Pipeline(replace(tiny, vae=VAE(config).eval())), edit(torch.rand(9, 64, 64, 3), 0.5)
+    with pytest.raises(ValueError, match="the VAE has 2 frames in a latent frame, and tasks are laid out for 4"):
+        pipeline.make(line, "a star")
+    with pytest.raises(ValueError, match="the VAE has 2 frames in a latent frame, and tasks are laid out for 4"):
+        make_timeline(PipelineEngine(pipeline), line, "a star")
 
 
 @pytest.mark.parametrize(

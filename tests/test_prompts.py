@@ -8,7 +8,11 @@ import torch
 
 from sora_core.world import (
     COLOURS,
+    MOTIONS,
+    STYLES,
+    apart,
     canonical,
+    check_words,
     describe,
     expand,
     is_visible,
@@ -19,6 +23,7 @@ from sora_core.world import (
     scene_of,
     short,
 )
+from sora_core.world.prompts import _scene
 
 SCENES = 400
 
@@ -79,6 +84,37 @@ def test_seeds_draw_what_is_left_open_and_nothing_that_does_not_fit() -> None:
     for text in found:
         colour = next(word for word in text.split() if word in COLOURS)
         assert is_visible(colour, text.removesuffix(" background").split()[-1]), text
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("colour", [None, *COLOURS])
+def test_what_is_drawn_is_of_the_world(style: str, colour: str | None) -> None:
+    """But for black neon, which stands out from no background, and is drawn as it is said."""
+    said = f"{colour or 'some'} thing on a dark background, {style} style"
+    for seed in range(40):
+        scene = _scene(said if colour else f"{said}, spins", seed)
+        thing = scene.things[0]
+        words = thing.shape, thing.colour, thing.motion, scene.background, scene.style, thing.size, thing.speed
+        if (style, colour) != ("neon", "black"):
+            check_words(*words)
+        assert colour in (None, thing.colour) and scene.style == style
+
+
+@pytest.mark.parametrize("text", ["a black ring on a black background", "a black ring and a square on a dark backdrop"])
+def test_a_background_that_is_only_near_gives_way_to_a_colour(text: str) -> None:
+    found = {expand(text, seed).partition(" on a ")[2] for seed in range(40)}
+    assert len(found) > 2 and "night background" not in found
+    assert expand("a black ring at night").endswith("on a night background")  # that is said
+    assert expand("a red ring on a black background").endswith("on a night background")
+
+
+def test_two_things_travel_or_stay_where_their_motion_is_not_said() -> None:
+    """A spin is what comes out worst, and of two things each has half a frame."""
+    found = {expand("a red star and a blue cross", seed) for seed in range(60)}
+    motions = {motion for motion in MOTIONS if any(motion in text for text in found)}
+    assert motions == {"moves left", "moves right", "moves up", "moves down", "stays still"}
+    assert apart("a red star and a blue cross") == apart("a red star and a blue cross") != []
+    assert any("spins" in expand("a red star", seed) for seed in range(60))
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,15 @@ def test_the_rest_is_read_where_regions_leave_one(pipeline: Pipeline) -> None:
     assert torch.equal(made(pipeline, OTHER, *covered), made(pipeline, THIRD, *covered))
 
 
+def test_beside_a_region_the_text_of_the_rest_counts_a_tenth() -> None:
+    """And where there is no region, alone; so no edge shows, and a region's own text is hardly mixed."""
+    parts = placed([("", Box(width=0.5))], GRID)
+    texts = [lambda x, sigma, of=float(text is not None): torch.full_like(x, of) for text, _, _ in parts]
+    mixed = Composed([(of, *part[1:]) for of, part in zip(texts, parts, strict=True)])
+    row = mixed(torch.zeros(1, 1, *SHAPE), torch.ones(1))[0, 0, 0, 0]
+    assert row[0] == pytest.approx(1 / 1.1) and row[4:].tolist() == [0] * 4
+
+
 def test_regions_keep_what_a_map_keeps(pipeline: Pipeline) -> None:
     known = torch.randn(1, 4, *SHAPE, generator=torch.Generator().manual_seed(5))
     strength = torch.ones(1, 1, *SHAPE)

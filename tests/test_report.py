@@ -70,6 +70,12 @@ def test_a_repeated_frame_and_a_change_of_colour_are_seen() -> None:
     assert report(darker, seams=[9]).seams[0].colour_distance == pytest.approx(0.08, abs=0.01)
 
 
+def test_a_side_of_a_seam_ends_at_the_next_one() -> None:
+    greys = torch.tensor([0.2] * 4 + [0.4] * 2 + [0.8] * 4)
+    found = report(greys.view(-1, 1, 1, 1).expand(-1, 16, 16, 3), seams=[4, 6]).seams
+    assert [seam.colour_distance for seam in found] == pytest.approx([0.2, 0.4])
+
+
 def test_a_loop_is_measured_from_its_end_to_its_beginning() -> None:
     circle = clip("circles around")  # its last frame shows what its first one shows
     (seam,) = report(circle[:-1], loop=True).seams

@@ -304,6 +304,15 @@ def test_training_levels_fill_the_range_and_shift_towards_noise(generator: torch
 def test_errors_name_the_setting(pipeline: Pipeline) -> None:
     with pytest.raises(ValueError, match="solver 'ddim' is not known; use one of euler, heun, dpmpp_2m"):
         pipeline.sample(PROMPT, SHAPE, seeds=[0], solver="ddim")
+    with pytest.raises(ValueError, match="1 prompts need as many strength maps, not 3"):
+        pipeline.sample(PROMPT, SHAPE, seeds=[0], known=known(pipeline), strength=torch.ones(3, 1, *SHAPE))
+    with pytest.raises(ValueError, match="1 prompts need as many texts in every ramp, not 2"):
+        pipeline.sample(PROMPT, SHAPE, seeds=[0], ramps=[(PROMPT * 2, torch.ones(3))])
+    with pytest.raises(ValueError, match=r"ramp of shape \(4,\): expected \(3,\)"):
+        pipeline.sample(PROMPT, SHAPE, seeds=[0], ramps=[(PROMPT, torch.ones(4))])
+    for size in ({"width": 0}, {"height": 0}, {"frames": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(size))} 0|0 frames"):
+            pipeline.generate(*PROMPT, **size)
     with pytest.raises(ValueError, match="1 prompts need as many seeds, not 2"):
         pipeline.sample(PROMPT, SHAPE, seeds=[0, 1])
     with pytest.raises(ValueError, match="give both or neither"):
@@ -417,3 +426,12 @@ def test_what_is_made_settles_with_what_is_known(solver: str) -> None:
     errors = [abs(float(draw_pairs(solver, n)[:, 1].mean()) - CORRELATION * KNOWN) for n in (0, 2, 8)]
     assert errors[0] > errors[1] > errors[2] and errors[2] < errors[0] / 3
     assert torch.equal(draw_pairs(solver, 2), draw_pairs(solver, 2, stop=5))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (5, 8, 16)])
+def test_the_schedule_is_shifted_by_the_size_of_the_clip(pipeline: Pipeline, shape: tuple[int, int, int]) -> None:
+    seen: list[float] = []
+    pipeline.sample(PROMPT, shape, seeds=[0], steps=3, solver="euler", callback=lambda info: seen.append(info["sigma"]))
+    tokens = Grid.of(shape, pipeline.model.dit.config.patch).length
+    expected = schedule(3, shift_for(tokens, pipeline.model.defaults.shift))
+    assert seen == expected[:-1].tolist()

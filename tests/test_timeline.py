@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sora_core.pipeline import Pipeline
-from sora_core.tasks import edit, empty, extend, interpolate, levels, loop
+from sora_core.tasks import backward_parts, edit, empty, extend, interpolate, levels, loop
 from sora_core.timeline import SOFT, Timeline
 from sora_core.world import render, scene_of
 
@@ -83,6 +84,15 @@ def test_extensions_keep_the_clip_and_add_what_was_asked_for(overlap: int) -> No
         out = line.restore(made(line))
         assert len(out) == new + length + 2 and torch.equal(out[new:-2], source)
         assert not (line.keep[: line.show[0] + new].any() or line.keep[-2:].any())
+
+
+def test_parts_before_a_clip_fit_into_a_model_and_make_all_of_it() -> None:
+    for length, before, overlap, most in itertools.product((1, 7, 30), (1, 4, 13, 50), (1, 9, 24), (13, 33)):
+        if overlap < most:
+            counts = backward_parts(before, length, overlap, most)
+            assert sum(counts) == before
+            for done, count in zip(itertools.accumulate(counts, initial=0), counts, strict=False):
+                assert len(extend(clip(length + done, 4, 4), before=count, overlap=overlap).canvas) <= most
 
 
 def test_gaps_keep_both_clips() -> None:
@@ -302,6 +312,38 @@ def test_a_fade_from_both_sides_goes_no_further_than_what_is_given(new: int) -> 
         assert float(out.max()) <= 0.6 + 1e-6 and float(out.min()) >= 0.5 - 1e-6
 
 
+def test_a_frame_between_two_that_are_near_takes_no_more_than_their_colour() -> None:
+    """Its shares of both add up to more than one."""
+    image = torch.full((32, 48, 3), 0.6)
+    out = empty(9, 32, 48).pin(image, 6).pin(image, 8).restore(torch.full((9, 32, 48, 3), 0.5))
+    torch.testing.assert_close(out[7], image)
+
+
+def test_fine_detail_is_not_led_over() -> None:
+    rows, columns = torch.arange(32).view(-1, 1), torch.arange(48)
+    board = (0.5 + 0.3 * (-1.0) ** (rows + columns))[..., None].expand(-1, -1, 3)
+    line = extend(board.expand(9, -1, -1, -1), after=8)
+    out = line.restore(torch.full((len(line.canvas), 32, 48, 3), 0.5))
+    assert (out[9:] - 0.5).abs().max() < 1e-3
+
+
+def test_a_latent_that_is_given_in_part_is_as_free_as_its_share_says() -> None:
+    source = clip(24)
+    for kept, strength in ((1, 0.875), (2, 0.75), (3, 0.625)):  # frames of the last of two latents
+        line = edit(source, levels(source, 1, first=5, last=12 - kept))
+        made = line.encode(stand_in)[1].amax((0, 1, 3, 4))
+        assert made[made > 0].tolist() == [1, strength]
+
+
+def test_a_second_text_takes_over_evenly_across_what_is_made() -> None:
+    line = interpolate(clip(9), clip(9, seed=1), 12)
+    made = line.encode(stand_in)[1].amax((0, 1, 3, 4)) == 1
+    assert int(made.sum()) == 3
+    assert line.ramp()[made].tolist() == pytest.approx([0.25, 0.5, 0.75])
+    before, after = line.ramp()[~made].unique().tolist()
+    assert (before, after) == (0, 1)
+
+
 @pytest.mark.parametrize("carry", [0.9, 1.0])
 def test_what_leads_up_to_a_clip_is_not_made_forwards(carry: float) -> None:
     """Not even where it begins from the motion of the clip, which covers all of it: windows from the beginning on would
@@ -310,7 +352,7 @@ def test_what_leads_up_to_a_clip_is_not_made_forwards(carry: float) -> None:
     steady = render(scene, 21, 64, 64)
     before = extend(steady, before=12, overlap=12, carry=carry)
     assert (before.pieces == ((0, len(before.canvas)),)) == (carry < 1)
-    assert not before.goes_forward
+    assert not before.goes_forward and not replace(before, before=steady[:0]).goes_forward
     assert extend(steady, after=12, carry=carry).goes_forward and edit(steady, 0.7).goes_forward
     assert edit(steady, levels(steady, 0.7, first=0, last=4)).goes_forward
 
@@ -366,6 +408,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: levels(clip(5), 1, curve="3:0, 2:1"), "frame 2 does not come after frame 3"),
         (lambda: levels(clip(5), 1, curve="3:0, -2:1"), "frame -2 does not come after frame 3"),
         (lambda: levels(clip(5), 1, curve="-6:0"), "frame -6 of a clip of 5"),
+        (lambda: levels(clip(5), 1, curve="0:0, 5:1"), "frame 5 of a clip of 5: the last is 4, or -1"),
         (lambda: empty(9, 24, 40).pin(clip(1)[0], 9), "frame 9 of a clip of 9"),
         (lambda: empty(9, 24, 40).pin(clip(1, 8, 8)[0], 0), "resize it first"),
         (lambda: extend(clip(5), after=4).restore(torch.rand(5, 24, 40, 3)), "decode the latents"),

@@ -406,6 +406,30 @@ def test_a_validation_that_was_killed_is_made_again(tmp_path: Path) -> None:
     assert train(tmp_path / "killed", kill=True) == whole  # nothing is left to do
 
 
+def test_a_run_without_its_state_is_not_begun_anew_over_its_log(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    training = Training(steps=4, log_every=1, save_every=100, validate_every=100)
+
+    def train(folder: Path, last: int = 4) -> None:
+        def loss_of(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+            return module(torch.ones(2)).square().sum()
+
+        fit(Run(folder, {}, training), module, loss_of, lambda step, average: None, stop_at=last)
+
+    train(tmp_path / "run", last=2)  # killed before the first save
+    train(tmp_path / "run")
+    assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2, 3, 4]
+    (tmp_path / "run" / "state.pt").unlink()
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=r"run holds log\.jsonl of a run whose state\.pt is gone: bring that back"):
+        train(tmp_path / "run")
+    assert kept == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "vae.safetensors").touch()
+    with pytest.raises(ValueError, match=r"done holds vae\.safetensors of a run"):
+        train(tmp_path / "done")
+
+
 def test_a_run_keeps_its_tokenizer(tiny: Model, tmp_path: Path) -> None:
     take_tokenizer(tmp_path, tiny.tokenizer)
     kept = (tmp_path / "tokenizer.json").read_bytes()

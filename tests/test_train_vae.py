@@ -165,5 +165,8 @@ def test_latents_are_told_by_their_encoder_alone(untrained: VAE) -> None:
     for parameter in rounded.parameters():
         parameter.data = parameter.data.bfloat16().float()
     assert other.fingerprint() == rounded.fingerprint() == untrained.fingerprint()
-    other.encoder.conv_out.weight.data += 0.01
-    assert other.fingerprint() != untrained.fingerprint()
+    encoding = [name for name, _ in untrained.named_parameters() if name.startswith(("encoder", "quant"))]
+    for name in encoding:
+        other = deepcopy(untrained)
+        other.get_parameter(name).data += 0.01
+        assert other.fingerprint() != untrained.fingerprint(), name

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...sora_core.checkpoint import fingerprint
+from ...sora_core.fingerprint import fingerprint
 from .model import HostModel
 from .text import present
 

@@ -20,7 +20,7 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
-from ...sora_core.draft import digest
+from ...sora_core.fingerprint import digest
 from ...sora_core.flow import TIMESTEPS, StrengthMap, before_given, schedule, shift_for
 from ...sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ...sora_core.preview import latents_to_rgb

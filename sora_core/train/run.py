@@ -51,7 +51,8 @@ class Run:
     """Folder of one training run, which only the process of rank 0 reads and writes."""
 
     def __init__(self, folder: Path | str, networks: dict[str, Any], training: Training) -> None:
-        """networks: configs of what is trained. Raises ValueError where the folder holds a run of other networks."""
+        """networks: configs of what is trained. Raises ValueError where the folder holds a run of other networks, or
+        what is left of a run that cannot go on."""
         self.folder, self.training = Path(folder), training
         self.samples = self.folder / "samples"
         self._begin = time.monotonic()
@@ -63,6 +64,11 @@ class Run:
             known = json.loads(path.read_text(encoding="utf-8"))["networks"]
             if known != json.loads(text)["networks"]:
                 raise ValueError(f"{folder} holds a run of another network; choose another folder")
+        elif left := sorted([*self.folder.glob("log.jsonl"), *self.folder.glob("*.safetensors")]):
+            raise ValueError(
+                f"{folder} holds {left[0].name} of a run whose state.pt is gone: bring that back to go on, or choose "
+                "another folder to begin anew"
+            )
         self.samples.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -103,7 +109,6 @@ class Run:
     def _load(self) -> dict[str, Any] | None:
         path, log = self.folder / "state.pt", self.folder / "log.jsonl"
         if not path.exists():
-            log.unlink(missing_ok=True)
             return None
         state = torch.load(path, map_location="cpu", weights_only=True)
         if log.exists():
@@ -142,11 +147,17 @@ def fit(
         average.take(state["average"])
         step, norms, losses = state["step"], state["norms"], state["losses"]
 
+    def save() -> None:
+        state = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
+        run.save(**state, step=step, norms=norms, losses=losses)
+
     def due(step: int) -> bool:
         return step > 0 and (step % training.validate_every == 0 or step == training.steps)
 
     if due(step) and rank() == 0 and not run.validated(step):  # it was killed before it was
         validate(step, average.values)
+    if state is None:
+        save()  # before the first line of the log: it tells a run that was killed from one that lost its state
     generator = torch.Generator()
     while step < training.steps:
         rng = np.random.default_rng((training.seed, step, rank()))
@@ -164,8 +175,7 @@ def fit(
             run.log(step, loss=float(np.mean(losses)))
             losses.clear()
         if step % training.save_every == 0 or due(step):  # first: validation takes its time
-            state = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}
-            run.save(**state, step=step, norms=norms, losses=losses)
+            save()
         if due(step) and rank() == 0:
             validate(step, average.values)
         if step == stop_at:

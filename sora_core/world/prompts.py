@@ -50,6 +50,7 @@ from .score import Analysis, analyse, follow
 
 GROUNDS = ("sky", "sea", "ocean", "water", "waves", "lake", "grass", "meadow", "lawn", "sand", "beach")
 MOST_THINGS = 2  # of a scene
+CALM = (*DIRECTIONS, "stays still")  # what is drawn of two things whose motion is not said
 FILLERS = ("a", "an", "the", "and", "while", "with", "is", "are", "of", "video", "clip", "animation")
 OFF = 0.15  # RGB distance at which a pixel is of another colour
 FRAMES = 17  # of the clips for which the words of speed are meant
@@ -87,7 +88,7 @@ def apart(text: str) -> list[str]:
     """Where a text tells of two things and of nothing else, the canonical caption of each by itself, on the ground that
     they share; what it leaves open is drawn, the same every time. Else none: of one thing or of more than two, of a
     wall, where only one is said to move, and where a word says more, such as `not`, `both`, `on the left` or `into`."""
-    wishes, _, _, wall = _read(text)
+    wishes, *_, wall = _read(text)
     named = len(wishes) == MOST_THINGS and all({"shape", "colour"} <= said.keys() for said in wishes)
     if wall or not named or len({"motion" in said for said in wishes}) > 1 or _unread(text):
         return []
@@ -104,19 +105,21 @@ def _unread(text: str) -> list[str]:
 def _scene(text: str, seed: int) -> Scene:
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed {seed}: seeds run from 0 to 2**63 - 1")
-    wishes, place, style, wall = _read(text)
-    if not any(wishes) and place is None and style is None and not wall:
+    wishes, place, near, style, wall = _read(text)
+    if not any([*wishes, place, near, style, wall]):
         raise ValueError(
             f"prompt {text!r}: nothing in it is of sora-mini's world; name a shape ({', '.join(SHAPES)}), a colour, "
             "a motion or a place, as in `on a night background`"
         )
     if len(wishes) > MOST_THINGS:
         raise ValueError(f"prompt {text!r}: it speaks of {len(wishes)} things; sora-mini shows at most {MOST_THINGS}")
-    rng = np.random.default_rng(seed)
-    colours = [said.get("colour") for said in wishes]
-    place = place or _pick(rng, [b for b in BACKGROUNDS if all(c is None or is_visible(c, b) for c in colours)])
-    things = tuple(_thing(said, place, wall, rng) for said in wishes)
-    return Scene(things, place, style or "plain", wall)
+    rng, style = np.random.default_rng(seed), style or "plain"
+    colours = [said["colour"] for said in wishes if "colour" in said]
+    fitting = [b for b in BACKGROUNDS if all(is_visible(colour, b, style) for colour in colours)]
+    place = place or (near if near in fitting else None) or _pick(rng, fitting or list(BACKGROUNDS))
+    motions = MOTIONS if len(wishes) == 1 else CALM
+    things = tuple(_thing(said, place, style, wall, motions, rng) for said in wishes)
+    return Scene(things, place, style, wall)
 
 
 def describe(frames: Tensor) -> str:
@@ -146,12 +149,14 @@ def _is_all(frames: Tensor, found: Analysis) -> bool:
     return float(off.float().mean()) < 0.03 and found.overlap > 0.7
 
 
-def _thing(said: dict[str, str], place: str, wall: bool, rng: np.random.Generator) -> Thing:
-    """With every attribute: as said, or drawn such that the rest still fits."""
-    colour = said.get("colour") or _pick(rng, [c for c in COLOURS if is_visible(c, place)])
+def _thing(
+    said: dict[str, str], place: str, style: str, wall: bool, motions: tuple[str, ...], rng: np.random.Generator
+) -> Thing:
+    """With every attribute: as said, or drawn such that the rest still fits, its motion from `motions`."""
+    colour = said.get("colour") or _pick(rng, [c for c in COLOURS if is_visible(c, place, style)])
     motion, shape = said.get("motion"), said.get("shape")
     if motion in (None, TRAVELS):
-        some = ("moves left", "moves right") if wall else tuple(DIRECTIONS) if motion else MOTIONS
+        some = ("moves left", "moves right") if wall else tuple(DIRECTIONS) if motion else motions
         motion = _pick(rng, [m for m in some if m != "spins" or shape is None or shape in SPINNABLE])
         if "speed" in said and motion not in WITH_SPEED:
             motion = _pick(rng, list(DIRECTIONS))
@@ -164,9 +169,10 @@ def _pick(rng: np.random.Generator, options: list[str]) -> str:
     return options[rng.integers(len(options))]
 
 
-def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, bool]:
-    """What is said of every thing, by attribute; background, style, and whether there is a wall."""
-    rest, place, style, wall = _without_places(text)
+def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, str | None, bool]:
+    """What is said of every thing, by attribute; the background, and the one nearest to what is said of it; style, and
+    whether there is a wall."""
+    rest, *around = _without_places(text)
     wishes: list[dict[str, str]] = []
     waiting: dict[str, str] = {}  # said before the thing it belongs to
     next_one = True  # whether a motion that is said now belongs to the thing that is named next
@@ -186,20 +192,21 @@ def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, bool
         if not wishes:
             wishes.append({})
         wishes[-1].setdefault(attribute, value)
-    return wishes or [{}], place, style, wall
+    return wishes or [{}], *around
 
 
-def _without_places(text: str) -> tuple[str, str | None, str | None, bool]:
-    """A text in small letters without its background, style and wall; and these."""
+def _without_places(text: str) -> tuple[str, str | None, str | None, str | None, bool]:
+    """A text in small letters without its background, style and wall; and these, as of `_read`."""
     rest = re.sub(r"n['\u2019]t\b", " not", text.lower())
     rest = " ".join(re.sub(r"[^\w\s-]", " . ", rest.replace("'", "")).split())
     rest = re.sub(rf"\b({'|'.join(COLOURS)}) ({'|'.join(GROUNDS)})\b", r"\2", rest)  # the sea is blue anyway
     rest = re.sub(r"\bplus (an?|the)\b", r"and \1", rest)
     place, rest = _taken(rest, _places())
+    near, rest = _taken(rest, _near_places())
     rest = re.sub(rf"\b\w+ ({'|'.join(BACKDROPS)})\b", " . ", rest)  # of a colour that no background has
     style, rest = _taken(rest, _styles())
     wall, rest = _taken(rest, ((re.compile(r"\bwall\b"), "wall"),))
-    return _adverbs().sub(r"\1 \3 \2", rest), place, style, wall is not None
+    return _adverbs().sub(r"\1 \3 \2", rest), place, near, style, wall is not None
 
 
 def _taken(text: str, patterns: tuple[tuple[re.Pattern, str], ...]) -> tuple[str | None, str]:
@@ -221,12 +228,16 @@ def _places() -> tuple[tuple[re.Pattern, str], ...]:
     backdrop = "|".join(BACKDROPS)
     words = _longest_first([(word, name) for name, words in BACKGROUND_WORDS.items() for word in words])
     found = [(re.compile(rf"\b{word} ({backdrop})\b|\b({backdrop}) is {word}\b"), name) for word, name in words]
-    found += [(re.compile(rf"\b{word} ({backdrop})\b"), name) for word, name in _NEAREST.items()]
     found += [
         (re.compile(rf"\b(on|against|over|in front of) (an? |the )?(light )?{word}\b"), name) for word, name in words
     ]
     phrases = [(phrase, name) for name, phrases in (*PLACES.items(), *_BARE.items()) for phrase in phrases]
     return (*found, *((re.compile(rf"\b{phrase}\b"), name) for phrase, name in _longest_first(phrases)))
+
+
+@cache
+def _near_places() -> tuple[tuple[re.Pattern, str], ...]:
+    return tuple((re.compile(rf"\b{word} ({'|'.join(BACKDROPS)})\b"), name) for word, name in _NEAREST.items())
 
 
 @cache
