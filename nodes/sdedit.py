@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sora_core.tasks import edit, levels
+from ..sora_core.tasks import edit, strengths
 from .host import io
 from .timeline import OUTPUTS, prepared
 
@@ -58,5 +58,5 @@ class SoraSDEdit(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         images = images[..., :3].cpu()
-        wanted = levels(images, strength, curve=curve, first=first_frame, last=last_frame, mask=mask)
+        wanted = strengths(images, strength, curve=curve, first=first_frame, last=last_frame, mask=mask)
         return prepared(vae, edit(images, wanted))

@@ -17,60 +17,27 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .checkpoint import BUNDLED
 from .checkpoint import read_metadata as read_checkpoint
-from .cli_tasks import add_tasks, settings_of
+from .cli_options import command, free, given, sampling, settings_of, size, writing
+from .cli_tasks import add_tasks
 from .convert import convert
-from .files import free_name, replacing
+from .files import replacing
 from .layouts import LAYOUTS
 from .pipeline import Pipeline, check_seeds
 from .regions import Box, halves
-from .samplers import SAMPLERS
 from .sheet import contact_sheet
 from .video import METADATA_SUFFIXES, check_target, frame_rate, read_metadata, read_video, write_video
 
 LATENTS = "sora_core/latents/1"  # format tag of files with latents
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write WIDTHxHEIGHT in pixels, as in 192x128")
-    return int(width), int(height)
-
-
-def _levels(text: str) -> tuple[float, float]:
-    low, dash, high = text.partition("-")
-    try:
-        levels = float(low), float(high)
-    except ValueError:
-        levels = (1.0, 0.0)
-    if not (dash and 0 <= levels[0] < levels[1] <= 1):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an interval of levels; write LOW-HIGH, as in 0.1-0.9")
-    return levels
-
-
-def _free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
-    """A path that can be written: checked before heavy work starts, numbered where the name is taken. If it is taken
-    while that work is done, writing numbers it once more."""
-    if suffix is not None and path.suffix.lower() != suffix:
-        raise ValueError(f"{path}: this file has to end in {suffix}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
-    return path if overwrite else free_name(path)
-
-
-def _given(value: Any, default: Any) -> Any:
-    return default if value is None else value
-
-
 def generate(args: argparse.Namespace) -> None:
-    out = _free(args.out or Path("image.png" if args.frames == 1 else "clip.mp4"), args.overwrite)
-    sheet = _free(args.sheet, args.overwrite, ".png") if args.sheet is not None else None
+    out = free(args.out or Path("image.png" if args.frames == 1 else "clip.mp4"), args.overwrite)
+    sheet = free(args.sheet, args.overwrite, ".png") if args.sheet is not None else None
     pipeline = Pipeline.load(args.model)
     defaults = pipeline.model.defaults
     width, height = args.size or (defaults.width, defaults.height)
-    length, fps = _given(args.frames, defaults.frames), _given(args.fps, defaults.fps)
+    length, fps = given(args.frames, defaults.frames), given(args.fps, defaults.fps)
     check_target(out, (length, height, width), fps, lossless=args.lossless)
     settings = {"seed": args.seed} | pipeline.settings(**settings_of(args))
     prompt = args.prompt
@@ -105,7 +72,7 @@ def _parts(prompt: str, boxes: list[Box]) -> list[tuple[str, Box]]:
 
 
 def encode(args: argparse.Namespace) -> None:
-    out = _free(args.out or args.video.with_suffix(".safetensors"), args.overwrite, ".safetensors")
+    out = free(args.out or args.video.with_suffix(".safetensors"), args.overwrite, ".safetensors")
     pipeline = Pipeline.load(args.model)
     vae = pipeline.model.vae
     if args.size is not None:
@@ -153,11 +120,11 @@ def _read_latents(path: Path, fingerprint: str) -> tuple[Tensor, Fraction]:
 
 
 def decode(args: argparse.Namespace) -> None:
-    out = _free(args.out or args.latents.with_suffix(".mp4"), args.overwrite)
+    out = free(args.out or args.latents.with_suffix(".mp4"), args.overwrite)
     pipeline = Pipeline.load(args.model)
     vae = pipeline.model.vae
     latents, fps = _read_latents(args.latents, vae.fingerprint())
-    fps = _given(args.fps, fps)
+    fps = given(args.fps, fps)
     length, height, width = ((latents.shape[2] - 1) * vae.config.time_factor + 1, *latents.shape[3:])
     check_target(
         out, (length, height * vae.config.space_factor, width * vae.config.space_factor), fps, lossless=args.lossless
@@ -214,7 +181,7 @@ def evaluate(args: argparse.Namespace) -> None:
     pipeline = Pipeline.load(args.model)
     width, height = args.size or (None, None)
     sheets: list[tuple[Path, list[Tensor], list[str], bool]] = [
-        (_free(path, args.overwrite, ".png"), [], [], wrong)
+        (free(path, args.overwrite, ".png"), [], [], wrong)
         for path, wrong in ((args.sheet, False), (args.failures, True))
         if path is not None
     ]
@@ -234,25 +201,27 @@ def evaluate(args: argparse.Namespace) -> None:
     for option in _IGNORED.get(mode, ()):
         if getattr(args, option) is not None:
             raise ValueError(f"--{option.replace('_', '-')} does nothing with {mode}: leave it out")
-    out = _free(args.out, args.overwrite, ".json") if args.out is not None else None
-    given = {"steps": args.steps, "cfg": args.cfg, "cfg_interval": args.cfg_interval, "solver": args.solver,
-             "negative": _given(args.negative, ""), "width": width, "height": height, "seed": args.seed}  # fmt: skip
+    out = free(args.out, args.overwrite, ".json") if args.out is not None else None
+    settings = {"steps": args.steps, "cfg": args.cfg, "cfg_interval": args.cfg_interval, "solver": args.solver,
+             "negative": given(args.negative, ""), "width": width, "height": height, "seed": args.seed}  # fmt: skip
     result: dict[str, Any]
     if args.vae is not None:
         result = {"vae_psnr_db": scoring.vae_psnr(pipeline, args.vae, seed=args.seed)}
         print("\n".join(f"{name:24}{value:6.2f} dB" for name, value in result["vae_psnr_db"].items()))
-        clips = _given(args.clips, 96)
+        clips = given(args.clips, 96)
         result |= scoring.through_vae(pipeline, clips=clips, width=width, height=height, seed=args.seed)
         print(scoring.table({"true clips": result["through the VAE"]}))
     elif args.tasks is not None:
         names = tuple(args.tasks.split(","))
-        clips = _given(args.clips, 40)
-        result = {"tasks": scoring_tasks.evaluate_tasks(pipeline, clips=clips, tasks=names, on_clip=keep_task, **given)}
+        clips = given(args.clips, 40)
+        result = {
+            "tasks": scoring_tasks.evaluate_tasks(pipeline, clips=clips, tasks=names, on_clip=keep_task, **settings)
+        }
         print(scoring_tasks.table(result["tasks"]))
     else:
         scores = scoring.evaluate(
-            pipeline, clips=_given(args.clips, 240), kinds=tuple(_given(args.kinds, "single").split(",")),
-            frames=args.frames, batch=_given(args.batch, 4), on_clip=keep, **given,
+            pipeline, clips=given(args.clips, 240), kinds=tuple(given(args.kinds, "single").split(",")),
+            frames=args.frames, batch=given(args.batch, 4), on_clip=keep, **settings,
         )  # fmt: skip
         print(scoring.table(scores))
         result = {"prompts": scores}
@@ -270,7 +239,7 @@ PRECISIONS = {
 
 
 def convert_weights(args: argparse.Namespace) -> None:
-    out = _free(args.out, args.overwrite, ".safetensors")
+    out = free(args.out, args.overwrite, ".safetensors")
     dtype = args.dtype and PRECISIONS[args.dtype]
     out, kind = convert(args.weights, out, args.layout, dtype, overwrite=args.overwrite, numbered=True)
     print(f"{out}: {kind}, {out.stat().st_size / 1e6:.0f} MB")
@@ -284,37 +253,8 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: object, help_text: str, example: str, *, model: bool = True) -> argparse.ArgumentParser:
-        epilog = f"example: python -m sora_core {name} {example}"
-        one = commands.add_parser(name, help=help_text, description=help_text, epilog=epilog)
-        one.set_defaults(run=run)
-        if model:
-            one.add_argument("--model", type=Path, default=BUNDLED, help="a checkpoint (default: bundled sora-mini)")
-        return one
-
-    def sampling(one: argparse.ArgumentParser, *, size: bool = False, frames: bool = False) -> None:
-        if size:
-            one.add_argument("--size", type=_size, metavar="WxH", help="pixels (default: the model's own)")
-        if frames:
-            one.add_argument("--frames", type=int, help="number of frames, 4*n + 1; 1 makes an image")
-        one.add_argument("--seed", type=int, default=0, help="same seed, same machine: same video (default 0)")
-        one.add_argument("--steps", type=int, help="steps of the solver")
-        one.add_argument("--cfg", type=float, help="how strongly the prompt is followed; 1 switches guidance off")
-        one.add_argument("--cfg-interval", type=_levels, metavar="LOW-HIGH", help="levels of noise that are guided")
-        one.add_argument("--solver", choices=list(SAMPLERS), help="how the steps are taken")
-        one.add_argument("--negative", help="what is not to be shown")
-
-    def writing(
-        one: argparse.ArgumentParser, default: Path | None, chosen: str | None = None,
-        rate: str = "frames per second of the file",
-    ) -> None:  # fmt: skip
-        text = "file to write: .mp4, .mkv, .webp, .gif or .png" + (f" (default: {chosen})" if chosen else "")
-        one.add_argument("--out", type=Path, default=default, help=text)
-        one.add_argument("--fps", type=float, help=rate)
-        one.add_argument("--lossless", action="store_true", help="keep every bit (does not play in browsers)")
-        one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
-
     one = command(
+        commands,
         "generate",
         generate,
         "Make a video, or with --frames 1 an image, from a text.",
@@ -325,32 +265,46 @@ def parser() -> argparse.ArgumentParser:
     )
     text = "say it in the words that sora-mini knows best; what it leaves open is drawn from the seed"
     one.add_argument("--expand", action="store_true", help=text)
-    sampling(one, size=True, frames=True)
+    sampling(one, sized=True, frames=True)
     one.add_argument("--sheet", type=Path, help="also write eight of its frames side by side to this .png")
     writing(one, None, "clip.mp4, or image.png with --frames 1")
 
     one = command(
-        "encode", encode, "Turn a video into latents, in a .safetensors file.", "holiday.mp4 --frames 49 --size 192x128"
+        commands,
+        "encode",
+        encode,
+        "Turn a video into latents, in a .safetensors file.",
+        "holiday.mp4 --frames 49 --size 192x128",
     )
     one.add_argument("video", type=Path)
     one.add_argument("--out", type=Path, help="default: beside the video")
-    one.add_argument("--size", type=_size, metavar="WxH", help="resize to this before encoding")
+    one.add_argument("--size", type=size, metavar="WxH", help="resize to this before encoding")
     one.add_argument("--frames", type=int, help="take the first so many frames")
     one.add_argument("--fps", type=float, help="resample to this rate first")
     one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
 
     one = command(
-        "decode", decode, "Turn latents made by `encode` back into a video.", "holiday.safetensors --out again.mp4"
+        commands,
+        "decode",
+        decode,
+        "Turn latents made by `encode` back into a video.",
+        "holiday.safetensors --out again.mp4",
     )
     one.add_argument("latents", type=Path)
     writing(one, None)
 
     one = command(
-        "describe", describe_clip, "Say what a clip of sora-mini's world shows, as its prompt.", "clip.mp4", model=False
+        commands,
+        "describe",
+        describe_clip,
+        "Say what a clip of sora-mini's world shows, as its prompt.",
+        "clip.mp4",
+        model=False,
     )
     one.add_argument("video", type=Path, help="a clip, or an image, of one plain thing on a plain background")
 
     one = command(
+        commands,
         "info", info, "Show a checkpoint's config, parameters, provenance and scores, or how a clip was generated.",
         "--model mine.safetensors",
     )  # fmt: skip
@@ -358,12 +312,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="as JSON")
 
     one = command(
+        commands,
         "evaluate",
         evaluate,
         "Score a model on the procedural world it was trained in.",
         "--clips 48 --kinds single,two --sheet clips.png --out scores.json",
     )
-    sampling(one, size=True, frames=True)
+    sampling(one, sized=True, frames=True)
     one.add_argument(
         "--clips",
         type=int,
@@ -382,6 +337,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--overwrite", action="store_true", help="replace these files instead of numbering them")
 
     one = command(
+        commands,
         "convert",
         convert_weights,
         "Write public Wan weights (transformer, VAE, LoRA) in another layout or precision, one tensor at a time.",
@@ -393,7 +349,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--dtype", choices=list(PRECISIONS), help="of the weights (default bf16; of a LoRA its own)")
     one.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     one.add_argument("--overwrite", action="store_true", help="replace --out instead of numbering the new file")
-    add_tasks(command, sampling, writing, _free)
+    add_tasks(commands)
     return top
 
 

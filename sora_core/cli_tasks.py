@@ -7,36 +7,23 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .cli_options import Commands, command, free, keeping, sampling, settings_of, writing
 from .config import nearest
 from .cues import parse_cues, seen_from
 from .long import PipelineEngine, make_long, make_timeline
 from .pipeline import Pipeline
 from .report import draw_report, report
-from .tasks import CARRY, backward_parts, edit, extend, interpolate, levels, loop
+from .tasks import CARRY, backward_parts, edit, extend, interpolate, loop, strengths
 from .timeline import FACTOR, Timeline
 from .video import Video, check_target, frame_rate, has_sound, pixel_aspect, read_video, write_video
 
-Free = Callable[..., Path]
 LEAST = 2 * FACTOR + 1  # frames of a window
 AFTER = 8  # frames that `extend` makes if no number is given
 READ_AT = "read the clip at this rate, frames dropped or repeated (default: the file's own)"
-
-
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What was asked for of `Pipeline.settings`."""
-    names = ("steps", "cfg", "cfg_interval", "solver", "negative")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-
-
-def _folder(text: str) -> Path:
-    if Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text} is a file; give a folder, which need not exist")
-    return Path(text)
 
 
 def _run(
@@ -129,12 +116,12 @@ def _rate(args: argparse.Namespace, pipeline: Pipeline, *videos: tuple[Path, Vid
     return moving[0][1] if moving else frame_rate(pipeline.model.defaults.fps)
 
 
-def _opened(args: argparse.Namespace, free: Free) -> tuple[Path, Video, Pipeline]:
+def _opened(args: argparse.Namespace) -> tuple[Path, Video, Pipeline]:
     return free(args.out, args.overwrite), read_video(args.video, fps=args.fps), Pipeline.load(args.model)
 
 
-def run_extend(args: argparse.Namespace, free: Free) -> None:
-    out, video, pipeline = _opened(args, free)
+def run_extend(args: argparse.Namespace) -> None:
+    out, video, pipeline = _opened(args)
     clip, before, after = video.frames, args.before or 0, args.after or 0
     if args.before is None and args.after is None:
         after = AFTER
@@ -149,7 +136,7 @@ def run_extend(args: argparse.Namespace, free: Free) -> None:
     _run(args, out, pipeline, line, _rate(args, pipeline, (args.video, video)), further=further)
 
 
-def run_interpolate(args: argparse.Namespace, free: Free) -> None:
+def run_interpolate(args: argparse.Namespace) -> None:
     out, pipeline = free(args.out, args.overwrite), Pipeline.load(args.model)
     a, b = (read_video(path, fps=args.fps) for path in (args.video, args.other))
     fps = _rate(args, pipeline, (args.video, a), (args.other, b))
@@ -157,16 +144,16 @@ def run_interpolate(args: argparse.Namespace, free: Free) -> None:
     _run(args, out, pipeline, line, fps, args.then)
 
 
-def run_loop(args: argparse.Namespace, free: Free) -> None:
-    out, video, pipeline = _opened(args, free)
+def run_loop(args: argparse.Namespace) -> None:
+    out, video, pipeline = _opened(args)
     line = loop(video.frames, args.frames, overlap=args.overlap)
     _run(args, out, pipeline, line, _rate(args, pipeline, (args.video, video)))
 
 
-def run_edit(args: argparse.Namespace, free: Free) -> None:
-    out, video, pipeline = _opened(args, free)
+def run_edit(args: argparse.Namespace) -> None:
+    out, video, pipeline = _opened(args)
     mask = None if args.mask is None else read_video(args.mask, fps=args.fps).frames.mean(-1)
-    wanted = levels(video.frames, args.strength, curve=args.curve, first=args.first, last=args.last, mask=mask)
+    wanted = strengths(video.frames, args.strength, curve=args.curve, first=args.first, last=args.last, mask=mask)
     _run(args, out, pipeline, edit(video.frames, wanted), _rate(args, pipeline, (args.video, video)))
 
 
@@ -177,7 +164,7 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path}: it is not text in UTF-8; save it as UTF-8") from None
 
 
-def run_long(args: argparse.Namespace, free: Free) -> None:
+def run_long(args: argparse.Namespace) -> None:
     out = free(args.out, args.overwrite)
     if args.prompt and args.prompts is not None:
         raise ValueError("a prompt and --prompts: give one of them")
@@ -231,7 +218,7 @@ def run_long(args: argparse.Namespace, free: Free) -> None:
         print("drift of the last window {:.3f}, {:.3f} after correction".format(*measured[-1]))
 
 
-def run_report(args: argparse.Namespace, free: Free) -> None:
+def run_report(args: argparse.Namespace) -> None:
     sheet = None if args.picture is None else free(args.picture, args.overwrite, ".png")
     frames = read_video(args.video).frames
     source = None if args.source is None else read_video(args.source).frames
@@ -241,16 +228,11 @@ def run_report(args: argparse.Namespace, free: Free) -> None:
         write_video(sheet, draw_report(found)[None], 1, overwrite=args.overwrite, numbered=True)
 
 
-def add_tasks(
-    command: Callable[..., argparse.ArgumentParser],
-    sampling: Callable[..., None],
-    writing: Callable[..., None],
-    free: Free,
-) -> None:
-    """Add the commands to a parser, in the words of `cli.parser`."""
+def add_tasks(commands: Commands) -> None:
+    """Add the commands to the parser of `cli`."""
 
     def task(name: str, run: Callable, help_text: str, example: str, **options: bool) -> argparse.ArgumentParser:
-        one = command(name, lambda args: run(args, free), help_text, example, **options)
+        one = command(commands, name, run, help_text, example, **options)
         one.add_argument("video", type=Path, help="the clip")
         return one
 
@@ -264,10 +246,6 @@ def add_tasks(
         text = "frames made at once, 4*n + 1, where there are more (default: the model's own, where it takes no more)"
         one.add_argument("--window", type=int, help=text)
         keeping(one)
-
-    def keeping(one: argparse.ArgumentParser) -> None:
-        text = "keep finished windows here, and go on from them"
-        one.add_argument("--keep", type=_folder, metavar="FOLDER", help=text)
 
     one = task(
         "extend", run_extend, "Make a clip longer, at its end, at its beginning, or at both.",
@@ -315,7 +293,7 @@ def add_tasks(
     writing(one, Path("edited.mp4"), rate=READ_AT)
 
     one = command(
-        "long", lambda args: run_long(args, free), "Make a clip of any length, with a text for every span.",
+        commands, "long", run_long, "Make a clip of any length, with a text for every span.",
         '"a red circle bounces on a sky background" --seconds 60',
     )  # fmt: skip
     one.add_argument("prompt", nargs="?", default="", help="what it shows")
@@ -326,7 +304,7 @@ def add_tasks(
     one.add_argument("--overlap", type=int, default=2, help="latent frames that a window sees again (default 2)")
     one.add_argument("--correct", type=float, default=0.2, help="share of the drift that is taken back (default 0.2)")
     keeping(one)
-    sampling(one, size=True)
+    sampling(one, sized=True)
     writing(one, Path("long.mp4"), rate=f"of what is made (default: the model's own); with --start {READ_AT}")
 
     one = task(

@@ -24,7 +24,7 @@ from .evaluate import draw_scene, summarise
 from .long import PipelineEngine, make_long
 from .pipeline import Pipeline
 from .report import report
-from .tasks import edit, extend, interpolate, levels, loop
+from .tasks import edit, extend, interpolate, loop, strengths
 from .timeline import Timeline
 from .world import COLOURS, SHAPES, STYLES, Scene, analyse, canonical, follow, is_visible, one_thing, render
 
@@ -176,7 +176,7 @@ def _reroll(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     """The middle of a clip made anew, the rest of it given."""
     scene = bench.scene(*TRAVELS)
     source, new = bench.clip(scene), slice(MIDDLE, MIDDLE + MADE)
-    wanted = levels(source, 1, first=new.start, last=new.stop - 1)
+    wanted = strengths(source, 1, first=new.start, last=new.stop - 1)
     out = bench.make(edit(source, wanted), canonical(scene), seed)
     kept = torch.cat([out[: new.start], out[new.stop :]])
     into, back = (_seam(out, at, new) for at in (new.start, new.stop))

@@ -140,7 +140,7 @@ def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
     )
 
 
-def levels(
+def strengths(
     frames: Tensor, strength: float, *, curve: str = "", first: int = 0, last: int = -1, mask: Tensor | None = None
 ) -> Tensor:
     """Strengths for `edit`, (T, 1, 1) or (T, H, W): one number or a curve, within a span of frames and within a mask

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sora_core.pipeline import Pipeline
-from sora_core.tasks import backward_parts, edit, empty, extend, interpolate, levels, loop
+from sora_core.tasks import backward_parts, edit, empty, extend, interpolate, loop, strengths
 from sora_core.timeline import SOFT, Timeline
 from sora_core.world import render, scene_of
 
@@ -143,7 +143,7 @@ def test_edits_keep_what_has_strength_zero() -> None:
         out = line.restore(made(line))
         outside = (mask == 0).expand(length, -1, -1)
         assert torch.equal(out[outside], source[outside]) and bool(((out[~outside] - 0.5).abs() < 0.3).all())
-        line = edit(source, levels(source, 1, first=-1, last=-1))
+        line = edit(source, strengths(source, 1, first=-1, last=-1))
         out = line.restore(made(line))
         assert torch.equal(out[:-1], source[:-1]) and len(out) == length
         if length > 1:
@@ -154,14 +154,14 @@ def test_a_mask_a_frame_says_for_each_frame_where_it_may_change() -> None:
     source, mask = clip(9), torch.zeros(9, 24, 40)
     for t in range(9):
         mask[t, :, 4 * t : 4 * t + 4] = (t + 1) / 9
-    line = edit(source, levels(source, 1.0, mask=mask))
+    line = edit(source, strengths(source, 1.0, mask=mask))
     laws(line)
     out = line.restore(made(line))
     assert torch.equal(out[mask == 0], source[mask == 0]) and bool(((out[mask > 0] - 0.5).abs() < 0.3).all())
-    assert torch.equal(levels(source, 1.0, mask=mask[4]), levels(source, 1.0, mask=mask[4:5]))
+    assert torch.equal(strengths(source, 1.0, mask=mask[4]), strengths(source, 1.0, mask=mask[4:5]))
     for wrong in (mask[:4], mask[:, None]):
         with pytest.raises(ValueError, match=r"mask of shape .*: give one \(1, H, W\), or one a frame \(9, H, W\)"):
-            levels(source, 1.0, mask=wrong)
+            strengths(source, 1.0, mask=wrong)
 
 
 def test_inside_of_a_frame_made_colours_meet_the_kept_ones_and_are_their_own_further_off() -> None:
@@ -202,7 +202,7 @@ def test_a_span_made_from_noise_is_forgotten_wherever_it_ends() -> None:
     for first, last in ((9, 9), (9, 10), (5, 10), (0, 2), (9, 12)):
         other = source.clone()
         other[first : last + 1] = torch.rand(last + 1 - first, *source.shape[1:])
-        one, two = (edit(frames, levels(frames, 1.0, first=first, last=last)) for frames in (source, other))
+        one, two = (edit(frames, strengths(frames, 1.0, first=first, last=last)) for frames in (source, other))
         (known, strength), (again, _) = (line.encode(of_all_frames) for line in (one, two))
         kept = strength < 1
         assert torch.equal(known[kept.expand_as(known)], again[kept.expand_as(again)]), (first, last)
@@ -210,7 +210,7 @@ def test_a_span_made_from_noise_is_forgotten_wherever_it_ends() -> None:
 
 def test_a_short_edit_of_a_long_clip_stays_short() -> None:
     source = clip(200)
-    line = edit(source, levels(source, 0.5, first=60, last=63))
+    line = edit(source, strengths(source, 0.5, first=60, last=63))
     laws(line)
     assert len(line.canvas) < 24
     out = line.restore(made(line))
@@ -222,7 +222,7 @@ def test_what_is_made_anew_begins_with_a_latent_and_sees_what_stays_around_it() 
     """Wherever the span begins: else the latent across the seam is made, and its kept frames are not seen."""
     source = clip(40)
     for first, count in itertools.product(range(1, 32), (1, 3, 4, 8)):
-        line = edit(source, levels(source, 1, first=first, last=first + count - 1))
+        line = edit(source, strengths(source, 1, first=first, last=first + count - 1))
         laws(line)
         strength = line.encode(stand_in)[1].amax((0, 1, 3, 4))
         begin = line.show[0] + first - len(line.before)
@@ -238,7 +238,7 @@ def test_nothing_stands_still_behind_an_edit_where_the_clip_goes_on() -> None:
     clip = torch.arange(40.0).view(-1, 1, 1, 1).expand(-1, 16, 16, 3) / 40
     for first in (0, 3, 5, 12):
         for last in range(first, 25):
-            line = edit(clip, levels(clip, 1, first=first, last=last))
+            line = edit(clip, strengths(clip, 1, first=first, last=last))
             seen = line.canvas[line.show[0] :, 0, 0, 0]
             begin = 0 if line.before is None else len(line.before)
             assert torch.equal(seen, clip[begin : begin + len(seen), 0, 0, 0])
@@ -274,7 +274,7 @@ def test_pins_leave_what_is_given_alone() -> None:
 def test_pins_leave_what_an_edit_keeps_alone() -> None:
     source, image = clip(17), clip(1, seed=3)[0]
     with pytest.raises(ValueError, match="frame 3 is given already"):
-        edit(source, levels(source, 1, first=9)).pin(image, 3)
+        edit(source, strengths(source, 1, first=9)).pin(image, 3)
     mask = torch.zeros(1, 24, 40)
     mask[:, :, 16:] = 1
     with pytest.raises(ValueError, match="frame 6 is kept in part, by a mask"):
@@ -306,7 +306,7 @@ def test_a_fade_from_both_sides_goes_no_further_than_what_is_given(new: int) -> 
     a = torch.full((9, 32, 48, 3), 0.6)
     for line in (
         interpolate(a, a, new),
-        edit(torch.cat([a] * 3), levels(torch.cat([a] * 3), 1, first=9, last=8 + new)),
+        edit(torch.cat([a] * 3), strengths(torch.cat([a] * 3), 1, first=9, last=8 + new)),
     ):
         out = line.restore(torch.full((len(line.canvas), 32, 48, 3), 0.5))
         assert float(out.max()) <= 0.6 + 1e-6 and float(out.min()) >= 0.5 - 1e-6
@@ -330,7 +330,7 @@ def test_fine_detail_is_not_led_over() -> None:
 def test_a_latent_that_is_given_in_part_is_as_free_as_its_share_says() -> None:
     source = clip(24)
     for kept, strength in ((1, 0.875), (2, 0.75), (3, 0.625)):  # frames of the last of two latents
-        line = edit(source, levels(source, 1, first=5, last=12 - kept))
+        line = edit(source, strengths(source, 1, first=5, last=12 - kept))
         made = line.encode(stand_in)[1].amax((0, 1, 3, 4))
         assert made[made > 0].tolist() == [1, strength]
 
@@ -354,12 +354,12 @@ def test_what_leads_up_to_a_clip_is_not_made_forwards(carry: float) -> None:
     assert (before.pieces == ((0, len(before.canvas)),)) == (carry < 1)
     assert not before.goes_forward and not replace(before, before=steady[:0]).goes_forward
     assert extend(steady, after=12, carry=carry).goes_forward and edit(steady, 0.7).goes_forward
-    assert edit(steady, levels(steady, 0.7, first=0, last=4)).goes_forward
+    assert edit(steady, strengths(steady, 0.7, first=0, last=4)).goes_forward
 
 
 def test_no_fade_begins_at_a_frame_whose_latent_was_made() -> None:
     source = torch.full((24, 32, 48, 3), 0.6)
-    line = edit(source, levels(source, 1, first=5, last=10))  # its last latent is made of two frames and keeps two
+    line = edit(source, strengths(source, 1, first=5, last=10))  # its last latent is made of two frames and keeps two
     out = line.restore(torch.full((len(line.canvas), 32, 48, 3), 0.5))
     assert out[10, 0, 0, 0] == 0.5 and out[11, 0, 0, 0] == source[11, 0, 0, 0]
 
@@ -403,12 +403,12 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: edit(clip(5), 1.5), "from 0 to 1"),
         (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),
         (lambda: edit(clip(5), torch.ones(5, 8, 8)), "a map"),
-        (lambda: levels(clip(5), 1, first=3, last=5), "choose 0 to 4"),
-        (lambda: levels(clip(5), 1, curve=","), "there is no point in it"),
-        (lambda: levels(clip(5), 1, curve="3:0, 2:1"), "frame 2 does not come after frame 3"),
-        (lambda: levels(clip(5), 1, curve="3:0, -2:1"), "frame -2 does not come after frame 3"),
-        (lambda: levels(clip(5), 1, curve="-6:0"), "frame -6 of a clip of 5"),
-        (lambda: levels(clip(5), 1, curve="0:0, 5:1"), "frame 5 of a clip of 5: the last is 4, or -1"),
+        (lambda: strengths(clip(5), 1, first=3, last=5), "choose 0 to 4"),
+        (lambda: strengths(clip(5), 1, curve=","), "there is no point in it"),
+        (lambda: strengths(clip(5), 1, curve="3:0, 2:1"), "frame 2 does not come after frame 3"),
+        (lambda: strengths(clip(5), 1, curve="3:0, -2:1"), "frame -2 does not come after frame 3"),
+        (lambda: strengths(clip(5), 1, curve="-6:0"), "frame -6 of a clip of 5"),
+        (lambda: strengths(clip(5), 1, curve="0:0, 5:1"), "frame 5 of a clip of 5: the last is 4, or -1"),
         (lambda: empty(9, 24, 40).pin(clip(1)[0], 9), "frame 9 of a clip of 9"),
         (lambda: empty(9, 24, 40).pin(clip(1, 8, 8)[0], 0), "resize it first"),
         (lambda: extend(clip(5), after=4).restore(torch.rand(5, 24, 40, 3)), "decode the latents"),
@@ -443,11 +443,11 @@ def test_a_timeline_tells_where_its_parts_meet(line: Timeline, seams: list[int])
 def test_a_mask_that_changes_nothing_is_refused() -> None:
     frames, black = torch.rand(5, 16, 16, 3), torch.zeros(1, 8, 8)
     with pytest.raises(ValueError, match="mask: it is black wherever the clip may change"):
-        levels(frames, 0.7, mask=black)
-    assert not levels(frames, 0.0, mask=black).any()
-    assert levels(frames, 0.7, mask=black + 0.1).amax() == pytest.approx(0.07)
+        strengths(frames, 0.7, mask=black)
+    assert not strengths(frames, 0.0, mask=black).any()
+    assert strengths(frames, 0.7, mask=black + 0.1).amax() == pytest.approx(0.07)
 
 
 def test_a_curve_counts_from_the_end_too() -> None:
-    assert torch.equal(levels(clip(9), 1, curve="0:0, -1:1"), levels(clip(9), 1, curve="0:0, 8:1"))
-    assert torch.equal(levels(clip(9), 1, curve="-9:0.5, -5:1"), levels(clip(9), 1, curve="0:0.5, 4:1"))
+    assert torch.equal(strengths(clip(9), 1, curve="0:0, -1:1"), strengths(clip(9), 1, curve="0:0, 8:1"))
+    assert torch.equal(strengths(clip(9), 1, curve="-9:0.5, -5:1"), strengths(clip(9), 1, curve="0:0.5, 4:1"))
