@@ -1,6 +1,7 @@
 """A clip under construction as a file: latents with their strength map, their timeline and their progress.
 
-One safetensors file: the tensors, and in its metadata, as JSON, what they belong to. Nothing in it is executed.
+One safetensors file: the tensors, and in its metadata, as JSON, what they belong to. Nothing in it is executed. Frames
+that came from eight bits are kept in eight bits: a minute of video would be gigabytes otherwise.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ def load_draft(path: Path | str) -> dict[str, Any]:
 
 def _to_json(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        number = str(len(tensors))
-        tensors[number] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": number}
+        number, value = str(len(tensors)), value.detach().cpu()
+        small = _in_eight_bits(value)
+        tensors[number] = value.clone(memory_format=torch.contiguous_format) if small is None else small
+        return {"tensor" if small is None else "eight bits": number}
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"value": value}
     if isinstance(value, (list, tuple)):
@@ -66,9 +68,23 @@ def _to_json(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     raise ValueError(f"{name} is a {type(value).__name__}, which a draft cannot hold")
 
 
+def _in_eight_bits(value: Tensor) -> Tensor | None:
+    """Numbers in 0..1 as whole ones up to 255, where each comes back as it was, to the bit."""
+    if value.dtype != torch.float32 or not value.numel() or not 0 <= float(value.amin()) <= float(value.amax()) <= 1:
+        return None
+    small = (value * 255).round().to(torch.uint8)
+    return small.contiguous() if torch.equal(_from_eight_bits(small), value) else None
+
+
+def _from_eight_bits(small: Tensor) -> Tensor:
+    return small.float() / 255
+
+
 def _from_json(value: dict[str, Any], tensor: Any) -> Any:
     if "tensor" in value:
         return tensor(value["tensor"])
+    if "eight bits" in value:
+        return _from_eight_bits(tensor(value["eight bits"]))
     if "value" in value:
         return value["value"]
     if "list" in value:
