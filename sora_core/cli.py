@@ -24,7 +24,6 @@ from .convert import convert
 from .files import replacing
 from .layouts import LAYOUTS
 from .pipeline import Pipeline, check_seeds
-from .regions import Box, halves
 from .sheet import contact_sheet
 from .video import METADATA_SUFFIXES, check_target, frame_rate, read_metadata, read_video, write_video
 
@@ -46,7 +45,9 @@ def generate(args: argparse.Namespace) -> None:
 
         prompt = expand(prompt, args.seed)
         print(prompt)
-    regions = _parts(prompt, halves(width, height, defaults.min_side)) if defaults.apart else []
+    regions = pipeline.parts(prompt, width, height)
+    for text, box in regions:
+        print(f"{'right' if box.left else 'below' if box.top else 'left' if box.height == 1 else 'above'}: {text}")
     frames = pipeline.generate(
         prompt, width=width, height=height, frames=length, regions=regions, quiet=False, **settings
     )
@@ -59,16 +60,6 @@ def generate(args: argparse.Namespace) -> None:
     if sheet is not None:
         contact_sheet([frames], sheet, [prompt], overwrite=args.overwrite, numbered=True)
     print(f"{out}: {len(frames)} frames of {width}x{height} at {fps} fps, seed {args.seed}")
-
-
-def _parts(prompt: str, boxes: list[Box]) -> list[tuple[str, Box]]:
-    """Where a prompt names two things, a text for each half of the frame, which are printed."""
-    from .world import apart  # the world is not needed for the rest
-
-    parts = list(zip(apart(prompt), boxes, strict=False))
-    for text, box in parts:
-        print(f"{'right' if box.left else 'below' if box.top else 'left' if box.height == 1 else 'above'}: {text}")
-    return parts
 
 
 def encode(args: argparse.Namespace) -> None:

@@ -17,9 +17,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .pipeline import Pipeline, frames_to_video, psnr, video_to_frames
-from .regions import halves
 from .video import read_video
-from .world import BACKGROUNDS, MOTIONS, SHAPES, STYLES, Scene, apart, render, sample_scene
+from .world import BACKGROUNDS, MOTIONS, SHAPES, STYLES, Scene, render, sample_scene
 from .world.captions import canonical, paraphrase
 from .world.score import analyse_two, analyse_wall, score
 
@@ -134,14 +133,12 @@ def clips_of(
 ) -> Iterator[Tensor]:
     """Frames of each (prompt, seed) in turn, sampled `batch` at a time; of prompts that all name two things, each in
     its half, as the command line and Sora Text Encode do."""
-    defaults, (_, height, width) = pipeline.model.defaults, shape
-    multiple = pipeline.model.vae.config.space_factor
-    boxes = halves(width * multiple, height * multiple, defaults.min_side) if defaults.apart else []
+    height, width = (side * pipeline.model.vae.config.space_factor for side in shape[1:])
     for begin in range(0, len(cases), batch):
         prompts, seeds = zip(*cases[begin : begin + batch], strict=True)
-        parts = [apart(prompt) for prompt in prompts]
-        texts = [list(side) for side in zip(*parts, strict=True)] if all(parts) else []
-        regions = list(zip(texts, boxes, strict=False))
+        parts = [pipeline.parts(prompt, width, height) for prompt in prompts]
+        sides = zip(*parts, strict=True) if all(parts) else ()
+        regions = [([text for text, _ in side], side[0][1]) for side in sides]
         for latents in pipeline.sample(list(prompts), shape, seeds=list(seeds), regions=regions, **settings):
             yield pipeline.decode(latents[None])
 

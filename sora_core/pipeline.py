@@ -16,7 +16,7 @@ from .denoiser import Denoiser
 from .dit import TextKV
 from .flow import StrengthMap, add_noise, before_given, schedule, shift_for
 from .patches import Grid, map_to_tokens, tokens_to_map
-from .regions import Box, Composed, cut_map, placed
+from .regions import Box, Composed, cut_map, halves, placed
 from .samplers import SAMPLERS, Callback
 from .text import tokenize
 from .timeline import Timeline, check_factor
@@ -174,6 +174,16 @@ class Pipeline:
         x = SAMPLERS[chosen["solver"]](model, x, sigmas, callback=callback, disable=quiet, waiting=waiting)
         return x if task is None else task.finish(x)
 
+    def parts(self, prompt: str, width: int, height: int) -> list[tuple[str, Box]]:
+        """Where a prompt names two things, and the model makes them better one by one, a text for each half of a frame
+        of so many pixels; else none."""
+        defaults = self.model.defaults
+        if not defaults.apart:
+            return []
+        from .world import apart  # no other model needs the world
+
+        return list(zip(apart(prompt), halves(width, height, defaults.min_side), strict=False))
+
     def generate(
         self,
         prompt: str,
@@ -181,7 +191,7 @@ class Pipeline:
         width: int | None = None,
         height: int | None = None,
         frames: int | None = None,
-        regions: Sequence[tuple[str, Box]] = (),
+        regions: Sequence[tuple[str, Box]] | None = None,
         seed: int = 0,
         negative: str = "",
         steps: int | None = None,
@@ -194,8 +204,8 @@ class Pipeline:
 
         width, height: pixels. seed: same seed, same machine, same frames. steps: of the solver. cfg: how strongly the
         prompt is followed, 1 for not at all more than the model would. regions: texts for parts of the frame, which
-        stand there instead of the prompt. Raises ValueError on a size the model was not made for, and on an empty
-        prompt.
+        stand there instead of the prompt; None for those of `parts`. Raises ValueError on a size the model was not made
+        for, and on an empty prompt.
         """
         defaults, vae = self.model.defaults, self.model.vae
         width = defaults.width if width is None else width
@@ -204,6 +214,7 @@ class Pipeline:
         if not prompt.strip():
             raise ValueError("the prompt is empty; say what the video should show")
         defaults.check(width, height, frames, vae.config.time_factor)
+        regions = self.parts(prompt, width, height) if regions is None else regions
         latents = self.sample(
             [prompt], vae.latent_shape(frames, height, width), seeds=[seed], negative=negative, steps=steps, cfg=cfg,
             cfg_interval=cfg_interval, solver=solver, regions=[([text], box) for text, box in regions], quiet=quiet,

@@ -191,7 +191,9 @@ def test_the_command_line_makes_each_in_its_half(tiny: Model, tmp_path: Path, ca
     said = capsys.readouterr().out
     assert "above: a red circle grows on a sky background" in said and "below: a blue square spins" in said
     regions = list(zip(apart(text), halves(64, 112), strict=True))
-    expected = Pipeline(tiny).generate(text, width=64, height=112, frames=1, regions=regions)
+    size = {"width": 64, "height": 112, "frames": 1}
+    expected = Pipeline(tiny).generate(text, **size, regions=regions)
+    assert torch.equal(Pipeline.load(path).generate(text, **size), expected)
     assert (read_video(out).frames - expected).abs().max() < 1 / 255
     assert main([*words, "64x96", "--overwrite"]) == 0  # no half would be as high as the model makes
     assert "above" not in capsys.readouterr().out
