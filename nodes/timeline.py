@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..sora_core.selection import count_frames, latent_frame_of
 from ..sora_core.tasks import empty
-from ..sora_core.timeline import FACTOR, SOFT, Timeline
+from ..sora_core.timeline import FACTOR, SOFT, Timeline, check_factor
 from . import host
 from .host import io
 
@@ -41,8 +41,7 @@ def odd(line: Timeline) -> str | None:
 def begin(vae: object, line: Timeline) -> dict[str, Any]:
     """A timeline as a LATENT with its strength map; what the decoder needs to put given frames back travels along."""
     _, time, space = host.latent_layout(vae)
-    if time != FACTOR:
-        raise ValueError(f"vae: it covers {time} frames a latent; tasks are laid out for VAEs that cover {FACTOR}")
+    check_factor(time)
     known, strength = line.encode(lambda frames: host.encode(vae, frames).cpu(), 2 * space)
     return {"samples": known, "noise_mask": strength, TIMELINE: (line, known, strength), host.ORIGIN: host.origin(vae)}
 

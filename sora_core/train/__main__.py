@@ -92,6 +92,7 @@ def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
 
 
 def vae(args: argparse.Namespace) -> None:
+    """train the VAE on scenes of the world"""
     settings = _given(
         args, "steps", "crop", "learning_rate", "decay", "squared", "textures", "nearness", "latent_noise", "seed"
     )
@@ -108,6 +109,7 @@ def vae(args: argparse.Namespace) -> None:
 
 
 def latents(args: argparse.Namespace) -> None:
+    """fill a cache with latents of scenes or of videos"""
     bucket = Bucket.parse(args.bucket)
     if args.videos is not None:
         if unused := _given(args, "split", "seed"):
@@ -120,6 +122,7 @@ def latents(args: argparse.Namespace) -> None:
 
 
 def text(args: argparse.Namespace) -> None:
+    """train the text encoder on captions"""
     config = _text_of(args.preset)
     training = replace(
         Training(steps=1000, learning_rate=1e-3, muon=False, average=0.99), **_given(args, "steps", "seed")
@@ -137,6 +140,7 @@ def _text_of(preset: str | None) -> TextConfig:
 
 
 def dit(args: argparse.Namespace) -> None:
+    """train the transformer, and the text encoder with it, on cached latents"""
     settings = _given(
         args, "steps", "tokens", "learning_rate", "decay", "seed", "shift", "conditioned", "independent", "edited",
         "focus",
@@ -187,6 +191,7 @@ def workers(args: argparse.Namespace) -> Iterator[None]:
 
 
 def pack(args: argparse.Namespace) -> None:
+    """write a run, or a checkpoint with another VAE, as one file"""
     vae = load_vae(args.vae)
     _check_free(args.out, ".safetensors")
     model = (_with_another_vae if args.run.is_file() else _of_run)(args.run, vae)
@@ -225,7 +230,7 @@ def _with_another_vae(path: Path, vae: VAE) -> Model:
 
 
 def novelty(args: argparse.Namespace) -> None:
-    """The sheet shows every clip that was made above the training clip nearest to it."""
+    """measure how near new clips are to those of the training; the sheet shows each above its nearest"""
     _check_free(args.out, ".png")
     pipeline, bucket = Pipeline.load(args.model), Bucket.parse(args.bucket)
     training, scenes = read_bucket(args.cache, bucket, args.split or "train")
@@ -264,64 +269,26 @@ def _weights(option: str, parts: list[str]) -> tuple[tuple[str, float], ...]:
     return tuple(found)
 
 
+COMMANDS = {
+    vae: "run steps crop learning_rate decoder_of near decay squared textures styles nearness latent_noise preset seed",
+    text: "run steps preset seed",
+    latents: "vae cache bucket clips split videos seed",
+    dit: "vae text start cache run steps tokens learning_rate decay mix shift conditioned independent edited focus "
+    "deepen bf16 device preset seed",
+    pack: "vae run out defaults provenance scores",
+    novelty: "model cache bucket split out",
+}
+
+
 def main() -> None:
     top = argparse.ArgumentParser(
         prog="python -m sora_core.train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for run, options in (
-        (
-            vae,
-            (
-                "run",
-                "steps",
-                "crop",
-                "learning_rate",
-                "decoder_of",
-                "near",
-                "decay",
-                "squared",
-                "textures",
-                "styles",
-                "nearness",
-                "latent_noise",
-                "preset",
-                "seed",
-            ),
-        ),
-        (text, ("run", "steps", "preset", "seed")),
-        (latents, ("vae", "cache", "bucket", "clips", "split", "videos", "seed")),
-        (
-            dit,
-            (
-                "vae",
-                "text",
-                "start",
-                "cache",
-                "run",
-                "steps",
-                "tokens",
-                "learning_rate",
-                "decay",
-                "mix",
-                "shift",
-                "conditioned",
-                "independent",
-                "edited",
-                "focus",
-                "deepen",
-                "bf16",
-                "device",
-                "preset",
-                "seed",
-            ),
-        ),
-        (pack, ("vae", "run", "out", "defaults", "provenance", "scores")),
-        (novelty, ("model", "cache", "bucket", "split", "out")),
-    ):
-        one = commands.add_parser(run.__name__)
+    for run, options in COMMANDS.items():
+        one = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
         one.set_defaults(call=run)
-        for name in options:
+        for name in options.split():
             one.add_argument(f"--{name.replace('_', '-')}", **OPTIONS[name])
     args = top.parse_args()
     try:
