@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpoint import read_metadata as read_checkpoint
-from .cli_options import command, free, given, sampling, settings_of, size, writing
+from .cli_options import command, free, given, sampling, settings_of, size, tell_things, writing
 from .cli_tasks import add_tasks
 from .convert import convert
 from .files import replacing
@@ -45,7 +45,9 @@ def generate(args: argparse.Namespace) -> None:
 
         prompt = expand(prompt, args.seed)
         print(prompt)
+    defaults.check(width, height, length, pipeline.model.vae.config.time_factor)
     regions = pipeline.parts(prompt, width, height)
+    tell_things(pipeline, prompt, apart=bool(regions))
     for text, box in regions:
         print(f"{'right' if box.left else 'below' if box.top else 'left' if box.height == 1 else 'above'}: {text}")
     frames = pipeline.generate(
@@ -58,7 +60,8 @@ def generate(args: argparse.Namespace) -> None:
         out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True, metadata=metadata
     )
     if sheet is not None:
-        contact_sheet([frames], sheet, [prompt], overwrite=args.overwrite, numbered=True)
+        picture = contact_sheet([frames], labels=[prompt])
+        print(f"{write_video(sheet, picture, 1, overwrite=args.overwrite, numbered=True)}: contact sheet")
     print(f"{out}: {len(frames)} frames of {width}x{height} at {fps} fps, seed {args.seed}")
 
 
@@ -68,6 +71,8 @@ def encode(args: argparse.Namespace) -> None:
     vae = pipeline.model.vae
     if args.size is not None:
         vae.latent_shape(1, args.size[1], args.size[0])
+    if args.frames is not None and args.frames < 1:
+        raise ValueError(f"--frames {args.frames}: give 1 or more, or leave it out for all")
     video = read_video(args.video, fps=args.fps, max_frames=args.frames)
     frames = video.frames
     if args.size is not None:
@@ -129,7 +134,11 @@ def decode(args: argparse.Namespace) -> None:
 def describe_clip(args: argparse.Namespace) -> None:
     from .world import describe  # the world is not needed for the rest
 
-    print(describe(read_video(args.video).frames))
+    frames = read_video(args.video).frames
+    try:
+        print(describe(frames))
+    except ValueError as error:
+        raise ValueError(f"{args.video}: {str(error).removeprefix('images: ')}") from None
 
 
 def info(args: argparse.Namespace) -> None:
@@ -218,10 +227,12 @@ def evaluate(args: argparse.Namespace) -> None:
         result = {"prompts": scores}
     for path, shown, labels, _ in sheets:
         if shown:
-            contact_sheet(shown, path, labels, overwrite=args.overwrite, numbered=True)
+            picture = contact_sheet(shown, labels=labels)
+            print(f"{write_video(path, picture, 1, overwrite=args.overwrite, numbered=True)}: {len(shown)} clips")
     if out is not None:
-        with replacing(out, args.overwrite, numbered=True) as partial:
+        with (file := replacing(out, args.overwrite, numbered=True)) as partial:
             partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        print(f"{file.path}: the scores")
 
 
 PRECISIONS = {

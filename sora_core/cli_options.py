@@ -9,9 +9,17 @@ from typing import Any
 
 from .checkpoint import BUNDLED
 from .files import free_name
+from .pipeline import Pipeline
 from .samplers import SAMPLERS
 
 Commands = Any  # argparse's subparsers, whose class has no public name
+
+
+def frame_numbers(text: str) -> list[int]:
+    parts = text.replace(",", " ").split()
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: write frame numbers with commas between them, as in 17,25")
+    return [int(part) for part in parts]
 
 
 def size(text: str) -> tuple[int, int]:
@@ -45,7 +53,18 @@ def free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
         raise ValueError(f"{path}: this file has to end in {suffix}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file in it")
     return path if overwrite else free_name(path)
+
+
+def tell_things(pipeline: Pipeline, *prompts: str, apart: bool = False) -> None:
+    """Say where a prompt names several things that are not made one by one."""
+    if pipeline.model.defaults.apart and not apart:
+        from .world import of_one_text  # the world is not needed for the rest
+
+        for note in dict.fromkeys(filter(None, map(of_one_text, prompts))):
+            print(note)
 
 
 def given(value: Any, default: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
@@ -11,7 +12,18 @@ from pathlib import Path
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .cli_options import Commands, command, free, keeping, sampling, settings_of, writing
+from .cli_options import (
+    Commands,
+    command,
+    frame_numbers,
+    free,
+    given,
+    keeping,
+    sampling,
+    settings_of,
+    tell_things,
+    writing,
+)
 from .config import nearest
 from .cues import parse_cues, seen_from
 from .long import PipelineEngine, make_long, make_timeline
@@ -61,6 +73,7 @@ def _run(
                 seed=seed, folder=folder, on_frames=bar.update,
             )  # fmt: skip
 
+    tell_things(pipeline, args.prompt, then or "")
     frames = made(line, args.seed, keep)
     for number, next_of in enumerate(further, 1):
         frames = made(next_of(frames), (args.seed + number) % 2**63, keep and keep / f"before-{number}")
@@ -69,6 +82,8 @@ def _run(
         numbered=True,
     )  # fmt: skip
     print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
+    if line.seams and not further:
+        print(f"seams, for report --seams: {','.join(map(str, line.seams))}")
     _tell_sound(args.video, getattr(args, "other", None))
 
 
@@ -171,6 +186,8 @@ def run_long(args: argparse.Namespace) -> None:
     text = _text(args.prompts) if args.prompts is not None else args.prompt
     if not (0 < args.seconds < float("inf")):
         raise ValueError(f"--seconds {args.seconds}: give a length above 0")
+    if args.prompts is not None and not text.strip():
+        raise ValueError(f"--prompts {args.prompts}: it is empty; write a text a line with its time, as in 0:05 a star")
     if not text:
         raise ValueError("there is no prompt: give one, or a file of them with --prompts")
     if args.start is not None and args.size is not None:
@@ -182,15 +199,16 @@ def run_long(args: argparse.Namespace) -> None:
     fps = _rate(args, pipeline, *([] if start is None else [(args.start, start)]))
     frames = max(1, round(args.seconds * fps))
     if start is not None:
-        given = len(start.frames)
-        cues = seen_from(cues, given, given + frames, given + frames, float(fps))
+        before = len(start.frames)
+        cues = seen_from(cues, before, before + frames, before + frames, float(fps))
     width, height = args.size or (
         (defaults.width, defaults.height) if start is None else (start.frames.shape[2], start.frames.shape[1])
     )
     check_target(out, (frames, height, width), fps, lossless=args.lossless)
-    window = args.window or defaults.frames
+    window = given(args.window, defaults.frames)
     if start is None:
         defaults.check(width, height, window, pipeline.model.vae.config.time_factor)
+    tell_things(pipeline, *(cue.text for cue in cues))
     windows = make_long(
         PipelineEngine(pipeline, **settings_of(args)), cues, frames, fps=float(fps), width=width, height=height,
         window=window, overlap=args.overlap, correct=args.correct, seed=args.seed,
@@ -211,7 +229,7 @@ def run_long(args: argparse.Namespace) -> None:
     out = write_video(
         out, parts(), fps, lossless=args.lossless, pixel_aspect=aspect, overwrite=args.overwrite, numbered=True
     )  # fmt: skip
-    told = f"{frames} frames" if start is None else f"{given + frames} frames, {frames} of them new,"
+    told = f"{frames} frames" if start is None else f"{before + frames} frames, {frames} of them new,"
     print(f"{out}: {told} in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
     _tell_sound(args.start)
     if measured := [pair for pair in drift if pair[0] is not None]:
@@ -225,7 +243,8 @@ def run_report(args: argparse.Namespace) -> None:
     found = report(frames, seams=args.seams, source=source, source_at=args.source_at, loop=args.loop)
     print(found.to_json())
     if sheet is not None:
-        write_video(sheet, draw_report(found)[None], 1, overwrite=args.overwrite, numbered=True)
+        sheet = write_video(sheet, draw_report(found)[None], 1, overwrite=args.overwrite, numbered=True)
+        print(f"{sheet}: the picture", file=sys.stderr)  # what is printed is JSON alone
 
 
 def add_tasks(commands: Commands) -> None:
@@ -311,7 +330,8 @@ def add_tasks(commands: Commands) -> None:
         "report", run_report, "Measure a clip: seams, drift, motion, and frames that had to stay.",
         "extended.mp4 --seams 17 --source clip.mp4 --picture report.png", model=False,
     )  # fmt: skip
-    one.add_argument("--seams", type=int, nargs="*", default=[], help="frames before which a new part begins")
+    text = "frames before which a new part begins, as in 17,25"
+    one.add_argument("--seams", type=frame_numbers, default=[], help=text)
     one.add_argument("--loop", action="store_true", help="the clip is played round and round")
     one.add_argument("--source", type=Path, help="a clip whose frames have to be in it, bit for bit")
     one.add_argument("--source-at", type=int, default=0, help="frame at which the source begins (default 0)")

@@ -19,6 +19,7 @@ from .selection import frame_range
 from .timeline import FACTOR, SOFT, Timeline
 
 CARRY = 0.9  # strength of frames that begin from the motion carried on: lower ones stay nearer to it
+BLACK = 0.02  # of a mask, below which it is black: that of a lossy file is not quite 0
 BEFORE, BEHIND = 9, 8  # frames around an edited span that the model sees: three latents and two
 
 
@@ -61,6 +62,8 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9,
 def backward_parts(before: int, length: int, overlap: int, most: int) -> list[int]:
     """New frames of one `extend` backward after another that make `before` in all, each at once with at most `most`
     frames, of a clip of some length, which grows on the way."""
+    if before < 1:
+        raise ValueError(f"extend by {before} before: choose 1 or more")
     room = most - max(FACTOR, min(overlap, length + before) // FACTOR * FACTOR)
     if room < 1:
         raise ValueError(f"overlap {overlap}: of {most} frames at once none is left to be made; choose less")
@@ -118,7 +121,9 @@ def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
             f"({count} or 1, {frames.shape[1]}, {frames.shape[2]})"
         )
     if not bool(((wanted >= 0) & (wanted <= 1)).all()):
-        raise ValueError("strength: 0 keeps, 1 makes anew; every value has to lie from 0 to 1")
+        least, most = float(wanted.min()), float(wanted.max())
+        told = f"{least:g}" if least == most else f"from {least:g} to {most:g}"
+        raise ValueError(f"strength {told}: 0 keeps, 1 makes anew; every value has to lie from 0 to 1")
     changing = torch.nonzero(wanted.flatten(1).amax(1))[:, 0].tolist() or [0]
     begin, end = max(0, changing[0] - BEFORE), min(count, changing[-1] + 1 + BEHIND)
     lead = (1 - (changing[0] - begin)) % FACTOR if changing[0] else 0  # frames for which a short past stands still
@@ -157,7 +162,8 @@ def strengths(
         raise ValueError(f"mask of shape {tuple(mask.shape)}: give one (1, H, W), or one a frame ({total}, H, W)")
     if mask.shape[1:] != frames.shape[1:3]:
         mask = F.interpolate(mask[:, None].float(), size=frames.shape[1:3], mode="nearest-exact")[:, 0]
-    masked = out * mask.to("cpu", torch.float32).clamp(0, 1)
+    mask = mask.to("cpu", torch.float32).clamp(0, 1)
+    masked = out * torch.where(mask < BLACK, 0, mask)
     if bool(out.any()) and not bool(masked.any()):
         raise ValueError(
             "mask: it is black wherever the clip may change, so nothing would; white marks what changes. (Load Image "

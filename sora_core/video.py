@@ -56,7 +56,10 @@ def frame_rate(fps: float | Rational) -> Fraction:
     if isinstance(fps, Rational):
         return Fraction(fps)
     ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
-    return ntsc if abs(fps - ntsc) < 2e-4 * fps else Fraction(float(fps)).limit_denominator(1001)
+    exact = ntsc if abs(fps - ntsc) < 2e-4 * fps else Fraction(float(fps)).limit_denominator(1001)
+    if not exact:
+        raise ValueError(f"fps is {fps}; rates begin at 1 frame in 1001 seconds")
+    return exact
 
 
 # Reading
@@ -368,7 +371,7 @@ def check_target(path: str | Path, shape: Sequence[int], fps: float | Rational, 
             "set lossless, or write .webp"
         )
     if suffix == ".png" and length != 1:
-        raise ValueError(f"a .png holds one frame, got {length}; choose one, or write .mp4 or .webp")
+        raise ValueError(f"a .png holds one frame, got {length}; make one (--frames 1), or write .mp4 or .webp")
     if suffix == ".gif" and (lossless or rate > 50):
         raise ValueError("a .gif has 256 colours and at most 50 fps; write .webp for lossless or faster clips")
 

@@ -96,6 +96,7 @@ def test_prompts_may_hold_anything(tiny_file: Path, tmp_path: Path) -> None:
         ((PROMPT, "--fps", "0"), "fps"),
         ((PROMPT, "--model", "nowhere.safetensors"), "nowhere.safetensors does not exist"),
         ((PROMPT, "--out", "nowhere/clip.mp4"), "the folder nowhere does not exist"),
+        ((PROMPT, "--out", "."), "is a folder"),
         ((PROMPT, "--out", "clip.exe"), "the extension must be one of .mp4"),
         ((PROMPT, "--out", "clip.PNG"), "a .png holds one frame"),
         ((PROMPT, "--out", "clip.gif", "--fps", "60"), "at most 50 fps"),

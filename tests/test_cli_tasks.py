@@ -233,19 +233,27 @@ def test_long_goes_on_from_a_clip_and_from_what_was_finished(tiny_file: Path, tm
 
 def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture) -> None:
     assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, "--after", "4") == 0
-    capsys.readouterr()
-    words = ["report", str(tmp_path / "out.mkv"), "--seams", "7", "--source", str(clip)]
+    assert "report --seams: 7" in capsys.readouterr().out
+    (tmp_path / "report.png").touch()
+    words = ["report", "--seams", "7,9", str(tmp_path / "out.mkv"), "--source", str(clip)]
     assert main([*words, "--picture", str(tmp_path / "report.png")]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["frames"] == 11 and found["kept"]["identical"] and found["seams"][0]["frame"] == 7
-    assert read_video(tmp_path / "report.png").frames.shape[0] == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["frames"] == 11 and found["kept"]["identical"] and [s["frame"] for s in found["seams"]] == [7, 9]
+    assert "report-2.png" in said.err and len(read_video(tmp_path / "report-2.png").frames) == 1
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("extend", "{clip}", PROMPT, "--after", "0"), "at least one has to be above 0"),
+        (("extend", "{clip}", PROMPT, "--before", "-3"), "none below"),
+        (("extend", "{clip}", PROMPT, "--after", "4", "--before", "-3", "--overlap", "2"), "extend by -3 before"),
         (("extend", "{clip}", " ", "--after", "4"), "the prompt is empty"),
+        (("edit", "{clip}", PROMPT, "--strength", "7"), "strength 7: 0 keeps"),
+        (("long", "--prompts", "{empty}"), "empty.txt: it is empty"),
+        (("long", "a", "--window", "0"), "0 frames"),
+        (("extend", "{clip}", PROMPT, "--fps", "0.0004"), "fps is 0.0004"),
         (("extend", "gone.mp4", PROMPT, "--after", "4"), "gone.mp4"),
         (("edit", "{clip}", PROMPT, "--curve", "0-1"), "is not FRAME:STRENGTH"),
         (("edit", "{clip}", PROMPT, "--curve", "0:0, 7:1"), "frame 7 of a clip of 7: the last is 6, or -1"),
@@ -276,8 +284,10 @@ def test_errors_are_one_line(
     tiny_file: Path, tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture, words: tuple[str, ...], message: str
 ) -> None:
     files = {"clip": clip, "other": tmp_path / "other.mkv", "latin": tmp_path / "latin.txt"}
+    files["empty"] = tmp_path / "empty.txt"
     write_video(files["other"], read_video(clip).frames, 10, lossless=True)
     files["latin"].write_bytes("0:00 café".encode("latin-1"))
+    files["empty"].write_text("\n")
     assert run(tiny_file, tmp_path, *(word.format(**files) for word in words)) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,9 @@ from sora_core.world import (
     check_words,
     describe,
     expand,
+    follow,
     is_visible,
+    of_one_text,
     paraphrase,
     render,
     rich,
@@ -137,6 +141,27 @@ def test_a_clip_is_described_by_its_caption() -> None:
     still = sample_scene(np.random.default_rng(0), split="plain")
     thing = still.things[0]
     assert f"{thing.colour} {thing.shape} stays still" in describe(render(still, 1, 96, 96))
+
+
+@pytest.mark.parametrize("speed", ["normal", "quickly"])
+@pytest.mark.parametrize("beyond", [0.0, 0.04])
+def test_a_thing_that_leaves_the_frame_is_as_fast_as_it_was(speed: str, beyond: float) -> None:
+    scene = scene_of("circle", "red", "moves left", "sky", size="small", speed=speed, rng=np.random.default_rng(0))
+    thing = scene.things[0]
+    leaving = replace(scene, things=(replace(thing, x=-1 - thing.radius - beyond + thing.amount / 2),))
+    frames = render(leaving, 17, 96, 96)
+    assert follow(frames)[-1].isnan().all() and not follow(frames)[0].isnan().any()
+    assert describe(frames) == canonical(scene)
+
+
+@pytest.mark.parametrize("text", ["a red circle and a blue square move left", "a circle and a box", "stars and a ring"])
+def test_several_things_that_are_read_as_one_are_named(text: str) -> None:
+    assert apart(text) == [] and "mostly one thing comes" in (of_one_text(text) or "")
+
+
+@pytest.mark.parametrize("text", ["", "a red circle spins", "a red circle behind a wall", "a horse runs"])
+def test_one_thing_needs_no_words(text: str) -> None:
+    assert of_one_text(text) is None
 
 
 def test_what_is_no_plain_clip_is_not_described() -> None:

@@ -6,15 +6,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from sora_core.pipeline import Pipeline
 from sora_core.tasks import backward_parts, edit, empty, extend, interpolate, loop, strengths
 from sora_core.timeline import SOFT, Timeline
+from sora_core.video import read_video
 from sora_core.world import render, scene_of
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18)
@@ -93,6 +97,8 @@ def test_parts_before_a_clip_fit_into_a_model_and_make_all_of_it() -> None:
             assert sum(counts) == before
             for done, count in zip(itertools.accumulate(counts, initial=0), counts, strict=False):
                 assert len(extend(clip(length + done, 4, 4), before=count, overlap=overlap).canvas) <= most
+    with pytest.raises(ValueError, match="extend by -3 before"):
+        backward_parts(-3, 30, 9, 33)
 
 
 def test_gaps_keep_both_clips() -> None:
@@ -162,6 +168,20 @@ def test_a_mask_a_frame_says_for_each_frame_where_it_may_change() -> None:
     for wrong in (mask[:4], mask[:, None]):
         with pytest.raises(ValueError, match=r"mask of shape .*: give one \(1, H, W\), or one a frame \(9, H, W\)"):
             strengths(source, 1.0, mask=wrong)
+
+
+def test_what_a_lossy_file_makes_of_black_is_black(tmp_path: Path) -> None:
+    """As JPEG does beside a white shape."""
+    source, mask = clip(9, 64, 96), np.zeros((64, 96), np.uint8)
+    mask[22:43, 37:61] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.jpg", quality=90)
+    read = read_video(tmp_path / "mask.jpg").frames.mean(-1)
+    black = torch.from_numpy(mask == 0)[None]
+    far = F.max_pool2d((~black).float(), 17, 1, 8) == 0  # of the blocks that hold no edge, and those beside it
+    near = black & ~far
+    found = strengths(source, 1.0, mask=read)
+    assert (read[near] > 0).sum() > 20 and not found[:, far[0]].any()
+    assert (found[0][near[0]] > 0).sum() < (read[near] > 0).sum()
 
 
 def test_inside_of_a_frame_made_colours_meet_the_kept_ones_and_are_their_own_further_off() -> None:

@@ -76,7 +76,10 @@ def sample(
     run = {"seed": seed, "steps": steps, "solver": solver, "resample": passes, "shift": round(shift, 4)}
     if halted is not None and halted["run"] != run:
         wanted = ", ".join(f"{key} {value}" for key, value in halted["run"].items())
-        raise ValueError(f"latent: it is of a run that was stopped, with {wanted}; set the same in this node")
+        raise ValueError(
+            f"latent: it is of a run that was stopped, with {wanted}; set the same in this node (the shift is the "
+            "MODEL's, of which it has to be the same)"
+        )
     ours = isinstance(model.model, HostModel)
     per_token = ours and model.model.per_token
     patch = model.model.diffusion_model.config.patch if ours else (1, 1, 1)

@@ -166,7 +166,13 @@ def dit(args: argparse.Namespace) -> None:
         tokenizer = Tokenizer.from_file(str(args.text / "tokenizer.json"))
         take_tokenizer(args.run, tokenizer)
         trainee = Trainee(preset.dit, config, tokenizer, args.seed or 0, operations)
-        trainee.text.load_state_dict(weights)
+        try:
+            trainee.text.load_state_dict(weights)
+        except RuntimeError:
+            raise ValueError(
+                f"--text {args.text}: an encoder of another size than --preset {args.preset or 'mini'} has; give the "
+                "preset that it was trained with, or train one"
+            ) from None
     else:
         raise ValueError("give --text, the run of a text encoder, or --start, a checkpoint to go on from")
     train_dit(args.run, args.cache, trainee.to(args.device), replace(DiTTraining(), **settings), vae)
@@ -195,11 +201,11 @@ def pack(args: argparse.Namespace) -> None:
     vae = load_vae(args.vae)
     _check_free(args.out, ".safetensors")
     model = (_with_another_vae if args.run.is_file() else _of_run)(args.run, vae)
-    model.defaults = SamplingDefaults.from_dict(model.defaults.to_dict() | json.loads(args.defaults))
+    model.defaults = SamplingDefaults.from_dict(model.defaults.to_dict() | _json("defaults", args.defaults))
     if args.provenance:
-        model.provenance = json.loads(args.provenance.read_text(encoding="utf-8"))
+        model.provenance = _json("provenance", args.provenance.read_text(encoding="utf-8"))
     if args.scores:
-        model.scores = json.loads(args.scores.read_text(encoding="utf-8"))
+        model.scores = _json("scores", args.scores.read_text(encoding="utf-8"))
     save_checkpoint(args.out, model)
 
 
@@ -249,6 +255,18 @@ def _check_free(path: Path, suffix: str) -> None:
         raise ValueError(f"--out {path}: its name has to end with {suffix}")
     if path.exists():
         raise ValueError(f"--out {path} exists; choose another name")
+    if not path.parent.is_dir():
+        raise ValueError(f"--out {path}: the folder {path.parent} does not exist; make it first")
+
+
+def _json(option: str, text: str) -> dict[str, object]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'--{option}: this is no JSON ({error}); write it as in {{"width": 128}}') from None
+    if not isinstance(found, dict):
+        raise ValueError(f'--{option}: this is JSON but no object; write it as in {{"width": 128}}')
+    return found
 
 
 def _given(args: argparse.Namespace, *names: str) -> dict[str, object]:

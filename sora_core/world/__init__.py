@@ -8,7 +8,7 @@
 """
 
 from .captions import canonical, corpus, draw_caption, paraphrase, rich, short
-from .prompts import apart, describe, expand
+from .prompts import apart, describe, expand, of_one_text
 from .render import mask, render
 from .scene import (
     BACKGROUNDS,
@@ -56,6 +56,7 @@ __all__ = [
     "held_out_combination",
     "is_visible",
     "mask",
+    "of_one_text",
     "one_thing",
     "paraphrase",
     "render",

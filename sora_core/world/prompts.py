@@ -96,6 +96,17 @@ def apart(text: str) -> list[str]:
     return [canonical(replace(scene, things=(thing,))) for thing in scene.things]
 
 
+def of_one_text(text: str) -> str | None:
+    """What to say of a text that names several things and is read as one; None where it does not."""
+    if sum("shape" in said for said in _read(text)[0]) < 2:
+        return None
+    return (
+        "The text names several things and is read as one, so mostly one thing comes, or a mixture. From noise, two "
+        "that are told by colour and shape, each with its motion or both without, are made one by one, as in `a red "
+        "circle grows and a blue square spins`."
+    )
+
+
 def _unread(text: str) -> list[str]:
     """Words of a text that say something else than what is read from it."""
     rest = re.sub(r"\b(set )?(on|against|over|in front of|with)( an?| the)?\s+\.", " ", _without_places(text)[0])
@@ -133,8 +144,10 @@ def describe(frames: Tensor) -> str:
     size = min(SIZES, key=lambda name: abs(math.log(radius / SIZES[name])))
     speed = "normal"
     if motion in DIRECTIONS:
-        track = follow(frames)
-        way = float((track[-1] - track[0]).nan_to_num().norm()) / TRAVEL * (FRAMES - 1) / (len(frames) - 1)
+        track = follow(frames, whole=True)
+        seen = torch.nonzero(~track.isnan().any(1))[:, 0].tolist() or [0]
+        first, last = seen[0], seen[-1]
+        way = float((track[last] - track[first]).nan_to_num().norm()) / TRAVEL * (FRAMES - 1) / max(1, last - first)
         speed = min(SPEEDS, key=lambda name: abs(math.log(max(way, 1e-3) / SPEEDS[name])))
     return canonical(Scene((Thing(found.shape, found.colour, motion, size, speed),), found.background))
 

@@ -81,13 +81,14 @@ def analyse(frames: Tensor) -> Analysis:
     return _analyse_region(frames, _border_median(frames), 2 / min(frames.shape[1:3]))
 
 
-def follow(frames: Tensor) -> Tensor:
+def follow(frames: Tensor, *, whole: bool = False) -> Tensor:
     """Centre (x, y) of the largest thing in every frame of a clip (T, H, W, 3): (T, 2) in frame units, NaN where there
-    is none."""
+    is none. whole: also where an edge of the frame cuts it."""
     frames = _reduce(frames)
     pixel = 2 / min(frames.shape[1:3])
     track = _measure(_segment(frames, _border_median(frames), pixel), pixel)
-    return torch.where(track.present[:, None], torch.stack([track.x, track.y], dim=1), torch.nan)
+    seen = track.present & track.whole if whole else track.present
+    return torch.where(seen[:, None], torch.stack([track.x, track.y], dim=1), torch.nan)
 
 
 def one_thing(frame: Tensor) -> float:
