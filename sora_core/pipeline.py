@@ -203,7 +203,7 @@ class Pipeline:
         """Frames (T, H, W, 3) in 0..1 from a prompt; one frame makes an image.
 
         width, height: pixels. seed: same seed, same machine, same frames. steps: of the solver. cfg: how strongly the
-        prompt is followed, 1 for not at all more than the model would. regions: texts for parts of the frame, which
+        prompt is followed; 1 switches guidance off. regions: texts for parts of the frame, which
         stand there instead of the prompt; None for those of `parts`. Raises ValueError on a size the model was not made
         for, and on an empty prompt.
         """
