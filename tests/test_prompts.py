@@ -121,6 +121,15 @@ def test_two_things_travel_or_stay_where_their_motion_is_not_said() -> None:
     assert any("spins" in expand("a red star", seed) for seed in range(60))
 
 
+def test_one_verb_for_two_things_moves_both() -> None:
+    one, other = apart("a red circle and a blue square move left quickly on a sky background")
+    assert one == "a red circle moves left quickly on a sky background"
+    assert other == "a blue square moves left quickly on a sky background"
+    assert apart("a red star spins and a blue cross grows") == apart("a red star spins and a blue cross grow")
+    assert len(apart("a red star and a blue cross spin on a gray background")) == 2
+    assert apart("a red star and a blue cross spins") == []  # of one alone
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("a cat on a sofa", "nothing in it is of sora-mini's world"), ("", "nothing in it"), (
@@ -154,7 +163,7 @@ def test_a_thing_that_leaves_the_frame_is_as_fast_as_it_was(speed: str, beyond: 
     assert describe(frames) == canonical(scene)
 
 
-@pytest.mark.parametrize("text", ["a red circle and a blue square move left", "a circle and a box", "stars and a ring"])
+@pytest.mark.parametrize("text", ["a red dot and a blue square moves left", "a circle and a box", "stars and a ring"])
 def test_several_things_that_are_read_as_one_are_named(text: str) -> None:
     assert apart(text) == [] and "mostly one thing comes" in (of_one_text(text) or "")
 

@@ -189,6 +189,7 @@ def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, str 
     wishes: list[dict[str, str]] = []
     waiting: dict[str, str] = {}  # said before the thing it belongs to
     next_one = True  # whether a motion that is said now belongs to the thing that is named next
+    together = False  # whether one verb tells of all that was named
     for match in _words().finditer(rest):
         attribute, value = _meaning().get(match[0], ("", ""))
         if not attribute:
@@ -201,10 +202,14 @@ def _read(text: str) -> tuple[list[dict[str, str]], str | None, str | None, str 
                 waiting[attribute] = value
         elif wishes[-1].get(attribute, TRAVELS) == TRAVELS:
             wishes[-1][attribute] = value
+            together |= attribute == "motion" and match[0].split()[0] in _plurals()
     for attribute, value in waiting.items():  # said behind the last thing, or of something without a shape
         if not wishes:
             wishes.append({})
         wishes[-1].setdefault(attribute, value)
+    if together:
+        said = {key: value for key, value in wishes[-1].items() if key in ("motion", "speed")}
+        wishes = [said | wish for wish in wishes]
     return wishes or [{}], *around
 
 
@@ -306,6 +311,13 @@ def _forms(verb: tuple[str, str]) -> tuple[str, ...]:
     first, _, rest = finite.partition(" ")
     plain = {"goes": "go", "does": "do"}.get(first, first.removesuffix("s"))
     return finite, participle, f"{plain} {rest}".strip()
+
+
+@cache
+def _plurals() -> frozenset[str]:
+    """First words of verbs as they stand behind several things."""
+    verbs = [*TRAVEL_VERBS, *(verb for verbs in VERBS.values() for verb in verbs)]
+    return frozenset(_forms(verb)[2].split()[0] for verb in verbs)
 
 
 @cache
