@@ -2,6 +2,8 @@
 
 python -m sora_core.train vae     --run runs/vae --steps 3000
 python -m sora_core.train latents --vae runs/vae/vae.safetensors --cache runs/latents --bucket 17x64x64 --clips 8000
+python -m sora_core.train latents --vae runs/vae/vae.safetensors --cache runs/latents --bucket 17x64x64 --clips 250 \\
+    --split held_out
 python -m sora_core.train latents --vae runs/vae/vae.safetensors --cache runs/latents --bucket 17x64x64 --videos clips
 python -m sora_core.train text    --run runs/text
 python -m sora_core.train dit     --vae runs/vae/vae.safetensors --text runs/text --cache runs/latents --run runs/dit

@@ -112,7 +112,10 @@ def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tup
             subjects += [Scene.from_dict(scene) for scene in json.loads(about.get("scenes", "[]"))]
             subjects += [tuple(captions) for captions in json.loads(about.get("captions", "[]"))]
     if not latents:
-        raise FileNotFoundError(f"no {split} latents of bucket {bucket} in {folder}; fill it first")
+        kind = "--videos FOLDER" if split in (VIDEOS, HELD_OUT_VIDEOS) else f"--split {split}"
+        raise FileNotFoundError(
+            f"no {split} latents of bucket {bucket} in {folder}: make them first, with `latents --bucket {bucket} {kind}`"
+        )
     return torch.cat(latents), subjects
 
 
