@@ -114,7 +114,7 @@ def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tup
     if not latents:
         kind = "--videos FOLDER" if split in (VIDEOS, HELD_OUT_VIDEOS) else f"--split {split}"
         raise FileNotFoundError(
-            f"no {split} latents of bucket {bucket} in {folder}: make them first, with `latents --bucket {bucket} {kind}`"
+            f"no {split} latents of bucket {bucket} in {folder}: first run `latents --bucket {bucket} {kind}`"
         )
     return torch.cat(latents), subjects
 
