@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sora_core.world import apart, describe, expand, of_one_text
+from ..sora_core.world import apart, describe, expand, warning
 from . import host
 from .host import io, ui
 
@@ -38,7 +38,7 @@ class SoraTextEncode(io.ComfyNode):
         parts = apart(text) if host.takes_apart(clip) else []
         for number, part in enumerate(parts):
             whole = host.with_region(whole, host.encode_text(clip, part), number)
-        alone = of_one_text(text) if host.takes_apart(clip) and not parts else None
+        alone = warning(text) if host.takes_apart(clip) and not parts else None
         told = ["Sora Sampler makes a half each, from noise:", *parts] if parts else [alone]
         return io.NodeOutput(whole, ui=host.noted(*told))
 

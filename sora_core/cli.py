@@ -62,7 +62,7 @@ def generate(args: argparse.Namespace) -> None:
     if sheet is not None:
         picture = contact_sheet([frames], labels=[prompt])
         print(f"{write_video(sheet, picture, 1, overwrite=args.overwrite, numbered=True)}: contact sheet")
-    print(f"{out}: {len(frames)} frames of {width}x{height} at {fps} fps, seed {args.seed}")
+    print(f"{out}: {len(frames)} frames of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
 
 
 def encode(args: argparse.Namespace) -> None:
@@ -293,7 +293,7 @@ def parser() -> argparse.ArgumentParser:
         "holiday.safetensors --out again.mp4",
     )
     one.add_argument("latents", type=Path)
-    writing(one, None)
+    writing(one, None, "the name of the latents, as .mp4")
 
     one = command(
         commands,

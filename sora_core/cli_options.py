@@ -59,11 +59,11 @@ def free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
 
 
 def tell_things(pipeline: Pipeline, *prompts: str, apart: bool = False) -> None:
-    """Say where a prompt names several things that are not made one by one."""
+    """Say where the world's model will not follow a prompt."""
     if pipeline.model.defaults.apart and not apart:
-        from .world import of_one_text  # the world is not needed for the rest
+        from .world import warning  # the world is not needed for the rest
 
-        for note in dict.fromkeys(filter(None, map(of_one_text, prompts))):
+        for note in dict.fromkeys(filter(None, map(warning, prompts))):
             print(note)
 
 
@@ -108,7 +108,7 @@ def writing(
     rate: str = "frames per second of the file",
 ) -> None:  # fmt: skip
     """Options of the video file that is written. chosen: what the command takes where there is no default."""
-    text = "file to write: .mp4, .mkv, .webp, .gif or .png" + (f" (default: {chosen})" if chosen else "")
+    text = f"file to write: .mp4, .mkv, .webp, .gif or .png (default: {chosen or default})"
     one.add_argument("--out", type=Path, default=default, help=text)
     one.add_argument("--fps", type=float, help=rate)
     one.add_argument("--lossless", action="store_true", help="keep every bit (does not play in browsers)")

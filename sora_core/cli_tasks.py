@@ -175,6 +175,8 @@ def run_edit(args: argparse.Namespace) -> None:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
+        raise ValueError(f"{path}: there is no such file of prompts") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: it is not text in UTF-8; save it as UTF-8") from None
 
@@ -328,7 +330,7 @@ def add_tasks(commands: Commands) -> None:
 
     one = task(
         "report", run_report, "Measure a clip: seams, drift, motion, and frames that had to stay.",
-        "extended.mp4 --seams 17 --source clip.mp4 --picture report.png", model=False,
+        "extended.mkv --seams 17 --source clip.mkv --picture report.png", model=False,
     )  # fmt: skip
     text = "frames before which a new part begins, as in 17,25"
     one.add_argument("--seams", type=frame_numbers, default=[], help=text)

@@ -426,12 +426,23 @@ class _Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.note, self.text = self.folder / "clip.json", json.dumps(described, indent=2, sort_keys=True)
         if self.note.exists():
-            kept, asked = (_parts(json.loads(text)) for text in (self.note.read_text(encoding="utf-8"), self.text))
+            kept, asked = _parts(self._read_note()), _parts(json.loads(self.text))
             if other := sorted(name for name in kept.keys() | asked.keys() if kept.get(name) != asked.get(name)):
                 raise ValueError(
                     f"{folder} keeps the windows of another clip, made with other {', '.join(other)}; choose another "
                     "folder, or remove it"
                 )
+        elif any(self.folder.glob("window-*.safetensors")):
+            raise ValueError(
+                f"{folder} keeps windows without {self.note.name}, which says of which clip they are: bring it back, "
+                "or choose another folder"
+            )
+
+    def _read_note(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.note.read_text(encoding="utf-8")))
+        except ValueError:
+            raise ValueError(f"{self.note} is damaged: bring it back, or choose another folder") from None
 
     def _path(self, number: int) -> Path:
         return self.folder / f"window-{number:04d}.safetensors"

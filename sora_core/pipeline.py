@@ -21,6 +21,8 @@ from .samplers import SAMPLERS, Callback
 from .text import tokenize
 from .timeline import Timeline, check_factor
 
+MOST_STEPS = 1000
+
 
 def frames_to_video(frames: Tensor) -> Tensor:
     """Frames (T, H, W, 3) in 0..1 to a video (1, 3, T, H, W) in -1..1."""
@@ -87,8 +89,8 @@ class Pipeline:
             raise ValueError(f"solver {found['solver']!r} is not known; use one of {', '.join(SAMPLERS)}")
         if not math.isfinite(found["cfg"]):
             raise ValueError(f"cfg is {found['cfg']}: it has to be a number, 1 for no guidance")
-        if found["steps"] < 1:
-            raise ValueError(f"steps is {found['steps']}: sampling needs at least 1")
+        if not 1 <= found["steps"] <= MOST_STEPS:
+            raise ValueError(f"steps is {found['steps']}: sampling takes 1 to {MOST_STEPS}")
         return found | {"negative": negative}
 
     @torch.no_grad()
@@ -234,8 +236,10 @@ class Pipeline:
         """Frames (T, H, W, 3) of a task, given frames bit for bit; see `timeline`.
 
         then: the prompt of the frames behind what is made; over those the text goes from one to the other. settings:
-        as in `sample`.
+        as in `sample`. Raises ValueError on an empty prompt.
         """
+        if not prompt.strip():
+            raise ValueError("the prompt is empty; say what the video should show")
         check_seeds(seed)
         settings = self.settings(**settings)
         check_factor(self.model.vae.config.time_factor)

@@ -269,6 +269,9 @@ def _gap(a: Tensor, b: Tensor, count: int, overlap: int) -> Timeline:
 
 
 def _check_clip(name: str, frames: Tensor, least: int) -> None:
+    if not isinstance(frames, Tensor) or not frames.is_floating_point():
+        kind = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
+        raise ValueError(f"{name} is of {kind}: clips are torch tensors of floats in 0..1, as `read_video` gives them")
     if frames.ndim != 4 or frames.shape[-1] != 3:
         raise ValueError(f"{name} has shape {tuple(frames.shape)}: clips have (T, H, W, 3)")
     if len(frames) < least:

@@ -91,6 +91,7 @@ def test_prompts_may_hold_anything(tiny_file: Path, tmp_path: Path) -> None:
         ((PROMPT, "--frames", "6"), "6 frames: a clip has 4n \\+ 1 frames.*the nearest is 5"),
         (("  ",), "the prompt is empty"),
         ((PROMPT, "--steps", "0"), "steps is 0"),
+        ((PROMPT, "--steps", "1001"), "steps is 1001: sampling takes 1 to 1000"),
         ((PROMPT, "--cfg", "nan"), "cfg is nan"),
         ((PROMPT, "--seed", str(2**64)), "seeds run from 0"),
         ((PROMPT, "--fps", "0"), "fps"),

@@ -156,6 +156,18 @@ def test_what_was_finished_reports_the_drift_it_had(pipeline: Pipeline, tmp_path
         torch.testing.assert_close(frames_of(again), frames_of(first), atol=1e-5, rtol=1e-5)
 
 
+def test_windows_that_do_not_say_of_which_clip_they_are_stay_as_they_are(tiny: Model, tmp_path: Path) -> None:
+    next(long(Pipeline(tiny), CIRCLE, 40, folder=tmp_path))
+    note, kept = tmp_path / "clip.json", (tmp_path / "window-0000.safetensors").read_bytes()
+    note.write_text(note.read_text()[:48])
+    with pytest.raises(ValueError, match=r"clip\.json is damaged"):
+        next(long(Pipeline(tiny), CIRCLE, 40, folder=tmp_path))
+    note.unlink()
+    with pytest.raises(ValueError, match=r"keeps windows without clip\.json"):
+        next(long(Pipeline(tiny), CIRCLE, 40, folder=tmp_path))
+    assert (tmp_path / "window-0000.safetensors").read_bytes() == kept
+
+
 @pytest.mark.parametrize("network", ["dit", "vae", "text"])
 def test_windows_of_other_weights_are_not_gone_on_from(tiny: Model, tmp_path: Path, network: str) -> None:
     next(long(Pipeline(tiny), CIRCLE, 40, folder=tmp_path))

@@ -8,7 +8,7 @@
 """
 
 from .captions import canonical, corpus, draw_caption, paraphrase, rich, short
-from .prompts import apart, describe, expand, of_one_text
+from .prompts import apart, describe, expand, warning
 from .render import mask, render
 from .scene import (
     BACKGROUNDS,
@@ -56,7 +56,6 @@ __all__ = [
     "held_out_combination",
     "is_visible",
     "mask",
-    "of_one_text",
     "one_thing",
     "paraphrase",
     "render",
@@ -65,4 +64,5 @@ __all__ = [
     "scene_of",
     "score",
     "short",
+    "warning",
 ]

@@ -96,9 +96,16 @@ def apart(text: str) -> list[str]:
     return [canonical(replace(scene, things=(thing,))) for thing in scene.things]
 
 
-def of_one_text(text: str) -> str | None:
-    """What to say of a text that names several things and is read as one; None where it does not."""
-    if sum("shape" in said for said in _read(text)[0]) < 2:
+def warning(text: str) -> str | None:
+    """What to say of a text that sora-mini, which reads it as it stands, will not follow: it names several things, or
+    nothing of its world. None of another text, and of none."""
+    wishes, *around = _read(text)
+    if text.strip() and not any([*wishes, *around]):
+        return (
+            "Nothing in the text is of sora-mini's world, so it tells the model nothing: name a shape, a colour, a "
+            "motion or a place, as in `a red circle moves left on a sky background`."
+        )
+    if sum("shape" in said for said in wishes) < 2:
         return None
     return (
         "The text names several things and is read as one, so mostly one thing comes, or a mixture. From noise, two "
