@@ -142,6 +142,8 @@ def describe_clip(args: argparse.Namespace) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
+    if args.clip is not None and Path(args.clip).suffix.lower() in (".safetensors", ".pth"):
+        raise ValueError(f"{args.clip} is no clip: `info --model {args.clip}` tells of a checkpoint")
     if args.clip is not None:
         found = read_metadata(args.clip)
         told = "\n".join(f"{key}: {value}" for key, value in found.items())

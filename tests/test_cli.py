@@ -193,6 +193,8 @@ def test_info_tells_how_a_clip_was_made(tiny_file: Path, tmp_path: Path, capsys:
     assert f"prompt: {PROMPT}\n" in capsys.readouterr().out
     assert main(["info", "--json", str(tmp_path / "a.mp4")]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == "7"
+    assert main(["info", str(tiny_file)]) == 1
+    assert f"info --model {tiny_file}" in capsys.readouterr().err
 
 
 def test_evaluate_writes_scores_and_a_sheet(
