@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpoint import read_metadata as read_checkpoint
-from .cli_options import command, free, given, sampling, settings_of, size, tell_things, writing
+from .cli_options import command, free, given, sampling, settings_of, size, warn_of, writing
 from .cli_tasks import add_tasks
 from .convert import convert
 from .files import replacing
@@ -47,7 +47,7 @@ def generate(args: argparse.Namespace) -> None:
         print(prompt)
     defaults.check(width, height, length, pipeline.model.vae.config.time_factor)
     regions = pipeline.parts(prompt, width, height)
-    tell_things(pipeline, prompt, apart=bool(regions))
+    warn_of(pipeline, prompt, apart=bool(regions))
     for text, box in regions:
         print(f"{'right' if box.left else 'below' if box.top else 'left' if box.height == 1 else 'above'}: {text}")
     frames = pipeline.generate(

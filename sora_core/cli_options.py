@@ -58,8 +58,8 @@ def free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
     return path if overwrite else free_name(path)
 
 
-def tell_things(pipeline: Pipeline, *prompts: str, apart: bool = False) -> None:
-    """Say where the world's model will not follow a prompt."""
+def warn_of(pipeline: Pipeline, *prompts: str, apart: bool = False) -> None:
+    """Print where a model of the world will not follow a prompt. apart: its things are made one by one."""
     if pipeline.model.defaults.apart and not apart:
         from .world import warning  # the world is not needed for the rest
 

@@ -21,7 +21,7 @@ from .cli_options import (
     keeping,
     sampling,
     settings_of,
-    tell_things,
+    warn_of,
     writing,
 )
 from .config import nearest
@@ -73,7 +73,7 @@ def _run(
                 seed=seed, folder=folder, on_frames=bar.update,
             )  # fmt: skip
 
-    tell_things(pipeline, args.prompt, then or "")
+    warn_of(pipeline, args.prompt, then or "")
     frames = made(line, args.seed, keep)
     for number, next_of in enumerate(further, 1):
         frames = made(next_of(frames), (args.seed + number) % 2**63, keep and keep / f"before-{number}")
@@ -210,7 +210,7 @@ def run_long(args: argparse.Namespace) -> None:
     window = given(args.window, defaults.frames)
     if start is None:
         defaults.check(width, height, window, pipeline.model.vae.config.time_factor)
-    tell_things(pipeline, *(cue.text for cue in cues))
+    warn_of(pipeline, *(cue.text for cue in cues))
     windows = make_long(
         PipelineEngine(pipeline, **settings_of(args)), cues, frames, fps=float(fps), width=width, height=height,
         window=window, overlap=args.overlap, correct=args.correct, seed=args.seed,
