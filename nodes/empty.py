@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from ..sora_core.config import SamplingDefaults, check_size
+from ..sora_core.config import MOST_SIDE, SamplingDefaults, check_size
 from . import host
 from .host import io
 
 LAYOUT = 16, 4, 8  # channels, frames and pixels per latent: sora-mini and Wan 2.1
 PATCH = 2  # latents per token along a side
-MOST_SIDE, MOST_FRAMES = 8192, 16381
+MOST_FRAMES = 16381
 DEFAULTS = SamplingDefaults()
 SIDE = f"Pixels, a multiple of 16. sora-mini was made for {DEFAULTS.width} and runs from 64 to 256."
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..sora_core.config import SamplingDefaults, check_size
+from ..sora_core.config import MOST_SIDE, SamplingDefaults, check_size
 from ..sora_core.cues import parse_cues, seen_from
 from ..sora_core.fingerprint import digest
 from ..sora_core.long import MADE_BY, Task, count_windows, make_long
@@ -21,6 +21,7 @@ from .host import io
 from .timeline import listed, odd, shared, task_of
 
 DEFAULTS = SamplingDefaults()
+MOST_WINDOW = 1021  # frames made at once
 KEPT = 8  # finished clips whose windows are kept
 
 
@@ -46,8 +47,8 @@ class HostEngine:
         self.text = cache(partial(host.encode_text, clip))  # most windows share their text
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        sides = (self.multiple, 8192)
-        check_size(width, height, frames, self.multiple, self.time_factor, sides=sides, most_frames=1021)
+        sides = (self.multiple, MOST_SIDE)
+        check_size(width, height, frames, self.multiple, self.time_factor, sides=sides, most_frames=MOST_WINDOW)
         return (frames - 1) // self.time_factor + 1, height // self.space, width // self.space
 
     def sample(self, window: Task) -> Tensor:
@@ -74,7 +75,7 @@ class HostEngine:
 class SoraLongVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": DEFAULTS.width, "min": 16, "max": 8192, "step": 16}
+        side = {"default": DEFAULTS.width, "min": 16, "max": MOST_SIDE, "step": 16}
         return io.Schema(
             node_id="SoraLongVideo",
             display_name="Sora Long Video",
@@ -97,7 +98,9 @@ class SoraLongVideo(io.ComfyNode):
                 ),
                 io.Int.Input("width", **side, tooltip="Pixels, a multiple of 16."),
                 io.Int.Input("height", **side, tooltip="Pixels, a multiple of 16."),
-                io.Int.Input("window", default=17, min=9, max=1021, step=4, tooltip="Frames made at once, 4n + 1."),
+                io.Int.Input(
+                    "window", default=17, min=9, max=MOST_WINDOW, step=4, tooltip="Frames made at once, 4n + 1."
+                ),
                 io.Int.Input(
                     "overlap", display_name="overlap_latents", default=2, min=1, max=64,
                     tooltip="Latent frames, of four frames each, that are seen of the last window.",

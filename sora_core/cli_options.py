@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ def warn_of(pipeline: Pipeline, *prompts: str, apart: bool = False) -> None:
 
         for note in dict.fromkeys(filter(None, map(warning, prompts))):
             print(note)
+
+
+def told(frames: int, height: int, width: int, fps: float | Fraction) -> str:
+    """What is in a file that was written or read."""
+    return f"{frames} frames of {width}x{height} at {float(fps):g} fps" if frames > 1 else f"image of {width}x{height}"
 
 
 def given(value: Any, default: Any) -> Any:

@@ -21,6 +21,7 @@ from .cli_options import (
     keeping,
     sampling,
     settings_of,
+    told,
     warn_of,
     writing,
 )
@@ -81,7 +82,7 @@ def _run(
         out, frames, fps, lossless=args.lossless, pixel_aspect=pixel_aspect(args.video), overwrite=args.overwrite,
         numbered=True,
     )  # fmt: skip
-    print(f"{out}: {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} at {float(fps):g} fps, seed {args.seed}")
+    print(f"{out}: {told(*frames.shape[:3], fps)}, seed {args.seed}")
     if line.seams and not further:
         print(f"seams, for report --seams: {','.join(map(str, line.seams))}")
     _tell_sound(args.video, getattr(args, "other", None))
@@ -140,14 +141,14 @@ def run_extend(args: argparse.Namespace) -> None:
     clip, before, after = video.frames, args.before or 0, args.after or 0
     if args.before is None and args.after is None:
         after = AFTER
-    told = {"overlap": args.overlap, "carry": args.carry}
+    how = {"overlap": args.overlap, "carry": args.carry}
     most, further = _window(args, pipeline) or pipeline.model.defaults.max_frames, []
     apart = bool(before and after) and len(clip) > 2 * args.overlap  # too far from each other to be seen together
-    line = extend(clip, before=0 if apart else before, after=after, **told)
+    line = extend(clip, before=0 if apart else before, after=after, **how)
     if before and (apart or len(line.canvas) > most):  # one end at a time
         counts = backward_parts(before, len(clip) + after, args.overlap, most)
-        further = [partial(extend, before=count, **told) for count in counts]
-        line = extend(clip, after=after, **told) if after else further.pop(0)(clip)
+        further = [partial(extend, before=count, **how) for count in counts]
+        line = extend(clip, after=after, **how) if after else further.pop(0)(clip)
     _run(args, out, pipeline, line, _rate(args, pipeline, (args.video, video)), further=further)
 
 
@@ -194,6 +195,8 @@ def run_long(args: argparse.Namespace) -> None:
         raise ValueError("there is no prompt: give one, or a file of them with --prompts")
     if args.start is not None and args.size is not None:
         raise ValueError("--size: the clip of --start brings its own; leave it out, or resize the clip first")
+    if args.overlap < FACTOR:
+        raise ValueError(f"--overlap {args.overlap}: a window sees whole latents again; give {FACTOR} frames or more")
     cues = parse_cues(text)
     start = None if args.start is None else read_video(args.start, fps=args.fps)
     pipeline = Pipeline.load(args.model)
@@ -213,7 +216,7 @@ def run_long(args: argparse.Namespace) -> None:
     warn_of(pipeline, *(cue.text for cue in cues))
     windows = make_long(
         PipelineEngine(pipeline, **settings_of(args)), cues, frames, fps=float(fps), width=width, height=height,
-        window=window, overlap=args.overlap, correct=args.correct, seed=args.seed,
+        window=window, overlap=args.overlap // FACTOR, correct=args.correct, seed=args.seed,
         start=None if start is None else start.frames, folder=args.keep,
     )  # fmt: skip
     drift: list[tuple[float | None, float | None]] = []
@@ -231,8 +234,8 @@ def run_long(args: argparse.Namespace) -> None:
     out = write_video(
         out, parts(), fps, lossless=args.lossless, pixel_aspect=aspect, overwrite=args.overwrite, numbered=True
     )  # fmt: skip
-    told = f"{frames} frames" if start is None else f"{before + frames} frames, {frames} of them new,"
-    print(f"{out}: {told} in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
+    count = f"{frames} frames" if start is None else f"{before + frames} frames, {frames} of them new,"
+    print(f"{out}: {count} in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
     _tell_sound(args.start)
     if measured := [pair for pair in drift if pair[0] is not None]:
         print("drift of the last window {:.3f}, {:.3f} after correction".format(*measured[-1]))
@@ -322,7 +325,8 @@ def add_tasks(commands: Commands) -> None:
     one.add_argument("--seconds", type=float, default=10.0, help="length of what is made (default 10)")
     one.add_argument("--start", type=Path, help="a clip to go on from; it stands first, and times count from it on")
     one.add_argument("--window", type=int, help="frames made at once, 4*n + 1 (default: the model's own)")
-    one.add_argument("--overlap", type=int, default=2, help="latent frames that a window sees again (default 2)")
+    text = "frames that a window sees again, in latents of four (default 8)"
+    one.add_argument("--overlap", type=int, default=8, help=text)
     one.add_argument("--correct", type=float, default=0.2, help="share of the drift that is taken back (default 0.2)")
     keeping(one)
     sampling(one, sized=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+MOST_SIDE = 8192  # pixels of a side where a model has no bound of its own
+
 
 class _Config:
     """Reading and writing shared by the three configs."""

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import check_size
+from .config import MOST_SIDE, check_size
 from .cues import Cue, begins_of, check_end
 from .edges import faded, pad_sides, slow_colours
 from .files import replacing
@@ -104,7 +104,7 @@ class PipelineEngine:
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         most = self.pipeline.model.defaults.max_frames
         check_size(
-            width, height, frames, self.multiple, self.time_factor, sides=(self.multiple, 8192), most_frames=most
+            width, height, frames, self.multiple, self.time_factor, sides=(self.multiple, MOST_SIDE), most_frames=most
         )
         return self.pipeline.model.vae.latent_shape(frames, height, width)
 

@@ -4,47 +4,35 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .video import check_frames, to_bytes, write_video
+from .video import check_frames, to_bytes
 
 _GAP, _PAPER, _INK = 2, (24, 24, 24), (235, 235, 235)  # pixels between pictures, and the sheet's colours
 
 
-def contact_sheet(
-    clips: Sequence[Tensor],
-    path: str | Path | None = None,
-    labels: Sequence[str] | None = None,
-    frames_per_clip: int = 8,
-    *,
-    overwrite: bool = False,
-    numbered: bool = False,
-) -> Tensor:
+def contact_sheet(clips: Sequence[Tensor], labels: Sequence[str] | None = None, frames_per_clip: int = 8) -> Tensor:
     """A picture of clips: one row each, its frames evenly spaced from the first to the last.
 
     Args:
         clips: each (T, H, W, 3) in 0..1, of any length and size; nothing is scaled.
-        path: a .png to write; see `write_video` for `overwrite` and `numbered`.
         labels: text above each row.
         frames_per_clip: columns; a shorter clip shows all its frames.
 
     Returns:
-        (1, H, W, 3), float32 in 0..1.
+        (1, H, W, 3), float32 in 0..1: `write_video` writes it to a .png.
 
     Raises:
-        ValueError: no clips, not one label per clip, a clip of the wrong shape or range, a path that is no .png.
+        ValueError: no clips, not one label per clip, a clip of the wrong shape or range.
     """
     if not clips or (labels is not None and len(labels) != len(clips)):
         raise ValueError(f"a contact sheet needs clips and one label each, got {len(clips)} and {len(labels or ())}")
     if frames_per_clip < 1:
         raise ValueError(f"frames_per_clip is {frames_per_clip}; it must be at least 1")
-    if path is not None and Path(path).suffix.lower() != ".png":
-        raise ValueError(f"a contact sheet is a .png, not {path}")
     rows: list[Image.Image] = []
     for number, clip in enumerate(clips):
         check_frames(clip, f"clips[{number}]")
@@ -58,10 +46,7 @@ def contact_sheet(
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height + _GAP
-    picture = torch.from_numpy(np.array(sheet)).float().div(255)[None]  # (1, H, W, 3)
-    if path is not None:
-        write_video(path, picture, 1, overwrite=overwrite, numbered=numbered)
-    return picture
+    return torch.from_numpy(np.array(sheet)).float().div(255)[None]
 
 
 def _strip(images: list[Image.Image]) -> Image.Image:

@@ -25,6 +25,8 @@ BEFORE, BEHIND = 9, 8  # frames around an edited span that the model sees: three
 
 def empty(frames: int, height: int, width: int) -> Timeline:
     """Nothing given, everything to be made; `pin` images on it."""
+    if min(frames, height, width) < 1:
+        raise ValueError(f"an empty clip of {frames} frames of {width}x{height}: each of them is at least 1")
     length = _whole(frames)
     nothing = torch.zeros(length, 1, 1, dtype=torch.bool)
     return Timeline(torch.zeros(length, height, width, 3), torch.ones(length, 1, 1), nothing, (), (0, frames))

@@ -38,6 +38,7 @@ from ..sheet import contact_sheet
 from ..tensors import describe, open_safetensors
 from ..text import train_tokenizer
 from ..vae import VAE
+from ..video import write_video
 from ..world import canonical, scene_of
 from ..world.captions import corpus
 from ..world.scene import SPLITS
@@ -249,7 +250,7 @@ def novelty(args: argparse.Namespace) -> None:
         clips += [clip, pipeline.decode(training[index : index + 1].float())]
         labels += [f"{canonical(words)}, seed {seed}", f"nearest training clip: {canonical(scenes[index])}"]
     print(json.dumps(found, indent=2))
-    contact_sheet(clips, args.out, labels)
+    write_video(args.out, contact_sheet(clips, labels), 1)
 
 
 def _check_free(path: Path, suffix: str) -> None:

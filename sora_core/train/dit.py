@@ -27,6 +27,7 @@ from ..sheet import contact_sheet
 from ..text import TextEncoder, tokenize
 from ..timeline import SOFT
 from ..vae import VAE
+from ..video import write_video
 from ..world import Scene
 from ..world.captions import canonical
 from .latents import (
@@ -363,4 +364,5 @@ def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, path: Path, prompts: 
     pipeline = Pipeline(Model(trainee.dit, vae, trainee.text, trainee.tokenizer))
     shape = vae.latent_shape(bucket.frames, bucket.height, bucket.width)
     latents = pipeline.sample(list(prompts), shape, seeds=list(range(len(prompts))))
-    contact_sheet([pipeline.decode(z[None]) for z in latents], path, prompts, overwrite=True)
+    sheet = contact_sheet([pipeline.decode(z[None]) for z in latents], prompts)
+    write_video(path, sheet, 1, overwrite=True)

@@ -29,6 +29,7 @@ from ..config import VAEConfig
 from ..pipeline import frames_to_video, psnr, video_to_frames
 from ..sheet import contact_sheet
 from ..vae import VAE
+from ..video import write_video
 from ..world import STYLES, Scene, is_visible, render, sample_scene
 from ..world.textures import texture_clip
 from .run import Run, Training, fit
@@ -184,9 +185,8 @@ def train_vae(
         smooth = VAE(config)
         smooth.load_state_dict(average)
         pairs = [(clip, smooth.decode(smooth.encode(clip))) for clip in clips]
-        contact_sheet(
-            [video_to_frames(v) for pair in pairs for v in pair], run.samples / f"{step:06d}.png", overwrite=True
-        )
+        sheet = contact_sheet([video_to_frames(v) for pair in pairs for v in pair])
+        write_video(run.samples / f"{step:06d}.png", sheet, 1, overwrite=True)
         run.log(step, psnr_128=float(np.mean([psnr(*pair) for pair in pairs])))  # last: it marks this as done
 
     fit(run, vae, loss_of, validate, stop_at=stop_at)
