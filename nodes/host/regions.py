@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from ...sora_core.patches import Grid
-from ...sora_core.regions import Box, placed
+from ...sora_core.regions import Box, Window, placed
 
 REGIONS = "sora_regions"  # key of a CONDITIONING: texts for parts of the frame, their places, the text of the rest
 Entry = list[Any]  # of a CONDITIONING: features, and a dict of options
@@ -45,11 +46,22 @@ def as_areas(
             size = window.bottom - window.top, window.right - window.left
             area = (frames, *size, 0, window.top, window.left)
             place: dict[str, Any] = {} if size == (height, width) else {"area": area}
-            made.append([features, _alone(entry)[1] | own | place | {"strength": outer * weight}])
+            options = _alone(entry)[1] | own | place | {"strength": outer * weight}
+            if place and "mask" in options:
+                options["mask"] = _faded(options["mask"], window, height, width)
+            made.append([features, options])
             against[area] = place | {"strength": weight}
     if not any("area" in place for place in against.values()) and len(made) == len(positive):
         return made, negative
     return made, [[features, options | place] for features, options in negative for place in against.values()]
+
+
+def _faded(mask: torch.Tensor, window: Window, height: int, width: int) -> torch.Tensor:
+    """A mask (T or 1, H, W), of latents or of pixels, that fades towards a window's edges inside the frame: the host
+    fades areas without a mask alone."""
+    weights = torch.ones(height, width)
+    window.cut(weights).copy_(window.weights(height, width))
+    return mask * F.interpolate(weights[None, None], mask.shape[-2:])[0].to(mask)
 
 
 def _alone(entry: Entry) -> Entry:

@@ -83,6 +83,20 @@ def test_a_text_goes_over_into_another_across_an_empty_clip(
     assert (ours - core).abs().max() < 1e-4
 
 
+def test_a_ramp_of_a_text_with_itself_is_that_text_in_its_regions(server: Any, api: Any, tmp_path: Path) -> None:
+    """Regions fade towards their edges inside the frame, with a ramp behind them as without."""
+    prompt = api("regions")
+    sampler, empty = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraEmptyVideo")[0]
+    prompt[sampler]["inputs"] |= {"steps": 2, "seed": 5}
+    plain = latents(server, prompt, sampler, tmp_path)
+    positive = prompt[sampler]["inputs"]["positive"]
+    prompt["ramp"] = {
+        "class_type": "SoraPromptRamp", "inputs": {"first": positive, "second": positive, "latent": [empty, 0]},
+    }  # fmt: skip
+    prompt[sampler]["inputs"]["positive"] = ["ramp", 0]
+    assert (latents(server, prompt, sampler, tmp_path) - plain).abs().max() < 1e-4
+
+
 def test_regions_under_a_map_are_those_of_the_core(server: Any, api: Any, tmp_path: Path, bundled: Model) -> None:
     """What a map keeps stays, and the frame before it is led up to in every box alike."""
     prompt = api("patches")
