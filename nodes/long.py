@@ -16,6 +16,7 @@ from ..sora_core.cues import parse_cues, seen_from
 from ..sora_core.fingerprint import digest
 from ..sora_core.long import MADE_BY, Task, count_windows, make_long
 from ..sora_core.samplers import SAMPLERS
+from ..sora_core.world import warning
 from . import host
 from .host import io
 from .timeline import listed, odd, shared, task_of
@@ -26,8 +27,7 @@ KEPT = 8  # finished clips whose windows are kept
 
 
 class HostEngine:
-    """MODEL, CLIP and VAE as what long videos are made with. windows: how many there will be, for the progress bar.
-    Raises ValueError where MODEL and VAE do not fit."""
+    """MODEL, CLIP and VAE as what long videos are made with. Raises ValueError where MODEL and VAE do not fit."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class HostEngine:
         **settings: Any,
     ) -> None:
         self.model, self.clip, self.vae, self.negative, self.settings = model, clip, vae, negative, settings
-        self.windows = 1
+        self.windows = 1  # how many there will be, for the progress bar
         self.channels, self.time_factor, self.space = host.latent_layout(vae)
         self.multiple = 2 * self.space
         if (channels := host.latent_channels(model)) != self.channels:
@@ -186,6 +186,7 @@ class SoraLongVideo(io.ComfyNode):
         notes = [f"{frames} frames in {engine.windows} windows.", host.beyond(model, size)]
         notes += [host.strange({host.ORIGIN: host.origin(vae)}, model)]
         notes += [] if line is None else [host.strange(latent, vae), odd(line)]
+        notes += dict.fromkeys(warning(cue.text) for cue in cues) if host.takes_apart(clip) else []
         host.tell(cls.hidden.unique_id, *notes)  # before hours of work rather than after them
         out = torch.empty(frames, height, width, 3)
         done, drift = 0, []

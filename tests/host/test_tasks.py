@@ -96,9 +96,14 @@ def test_what_a_mask_leaves_stays_bit_for_bit(server: Any, api: Any, tmp_path: P
 
 
 def test_an_edit_of_strength_zero_is_the_clip(server: Any, api: Any, tmp_path: Path) -> None:
+    """Of the whole clip, and of the frames where a curve is 0."""
     prompt = api("sdedit")
-    prompt[by_class(prompt, "SoraSDEdit")[0]]["inputs"] |= {"curve": "0:0, 8:0, 9:0.8"}
+    edit = prompt[by_class(prompt, "SoraSDEdit")[0]]["inputs"]
     decode, clip = by_class(prompt, "SoraVAEDecode")[0], by_class(prompt, "SoraWorldClip")[0]
+    edit |= {"strength": 0.0, "curve": ""}
+    made, source = frames_of(server, quick(prompt), [decode, clip], tmp_path)
+    assert torch.equal(made, source)
+    edit |= {"curve": "0:0, 8:0, 9:0.8"}
     made, source = frames_of(server, quick(prompt), [decode, clip], tmp_path)
     assert torch.equal(made[:9], source[:9]) and not torch.isclose(made[9:], source[9:]).all()
 
@@ -349,6 +354,7 @@ def test_long_video_says_what_is_to_come_before_it_works(server: Any, api: Any) 
     node, task = by_class(prompt, "SoraLongVideo")[0], by_class(prompt, "SoraSDEdit")[0]
     scaled(prompt, by_class(prompt, "SoraWorldClip")[0], 75, 41)
     prompt[task]["inputs"]["images"] = ["scaled", 0]
+    prompt[node]["inputs"]["prompts"] = "0:00 a red circle grows and a blue square spins\n0:01 a star and a cross"
     prompt = {key: prompt[key] for key in prompt if prompt[key]["class_type"] not in ("CreateVideo", "SaveVideo")}
     prompt["look"] = {"class_type": "PreviewImage", "inputs": {"images": [node, 0]}}
     outcome = server.run(prompt)
@@ -357,6 +363,7 @@ def test_long_video_says_what_is_to_come_before_it_works(server: Any, api: Any) 
     assert len(notes) == 1 and notes[0]["data"]["node"] == node
     for words in ("33 frames in 3 windows", "from 64 to 256", "75x41"):
         assert words in notes[0]["data"]["text"]
+    assert notes[0]["data"]["text"].count("names several things") == 1
     assert outcome.outputs[node]["text"] == [notes[0]["data"]["text"]]
     steps = [i for i, e in enumerate(outcome.events) if e["type"] == "progress" and e["data"]["node"] == node]
     assert outcome.events.index(notes[0]) < steps[0]
