@@ -122,10 +122,7 @@ def edit(frames: Tensor, strength: float | Tensor) -> Timeline:
             f"strength of shape {tuple(wanted.shape)}: give one number, {count} numbers (one a frame), or a map "
             f"({count} or 1, {frames.shape[1]}, {frames.shape[2]})"
         )
-    if not bool(((wanted >= 0) & (wanted <= 1)).all()):
-        least, most = float(wanted.min()), float(wanted.max())
-        told = f"{least:g}" if least == most else f"from {least:g} to {most:g}"
-        raise ValueError(f"strength {told}: 0 keeps, 1 makes anew; every value has to lie from 0 to 1")
+    _check_strengths(wanted)
     changing = torch.nonzero(wanted.flatten(1).amax(1))[:, 0].tolist() or [0]
     begin, end = max(0, changing[0] - BEFORE), min(count, changing[-1] + 1 + BEHIND)
     lead = (1 - (changing[0] - begin)) % FACTOR if changing[0] else 0  # frames for which a short past stands still
@@ -155,6 +152,7 @@ def strengths(
     total = len(frames)
     begin, end = frame_range(first, last, total)
     out = _curve(curve, total) if curve.strip() else torch.full((total,), float(strength))
+    _check_strengths(out)
     out[:begin], out[end + 1 :] = 0, 0
     out = out[:, None, None]
     if mask is None:
@@ -163,7 +161,9 @@ def strengths(
     if mask.ndim != 3 or mask.shape[0] not in (1, total):
         raise ValueError(f"mask of shape {tuple(mask.shape)}: give one (1, H, W), or one a frame ({total}, H, W)")
     if mask.shape[1:] != frames.shape[1:3]:
-        mask = F.interpolate(mask[:, None].float(), size=frames.shape[1:3], mode="nearest-exact")[:, 0]
+        size = frames.shape[1:3]
+        least = tuple(map(min, mask.shape[1:], size))  # thin strokes of a larger mask stay
+        mask = F.interpolate(F.adaptive_max_pool2d(mask[:, None].float(), least), size=size, mode="nearest-exact")[:, 0]
     mask = mask.to("cpu", torch.float32).clamp(0, 1)
     masked = out * torch.where(mask < BLACK, 0, mask)
     if bool(out.any()) and not bool(masked.any()):
@@ -197,6 +197,13 @@ def _curve(text: str, total: int) -> Tensor:
 
 
 # ---- parts
+
+
+def _check_strengths(wanted: Tensor) -> None:
+    if not bool(((wanted >= 0) & (wanted <= 1)).all()):
+        least, most = float(wanted.min()), float(wanted.max())
+        told = f"{least:g}" if least == most else f"from {least:g} to {most:g}"
+        raise ValueError(f"strength {told}: 0 keeps, 1 makes anew; every value has to lie from 0 to 1")
 
 
 def _whole(frames: int) -> int:

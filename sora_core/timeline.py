@@ -138,8 +138,10 @@ class Timeline:
         return found
 
     def ramp(self) -> Tensor:
-        """Shares (T',) that rise from 0 to 1 over the latents that are made, for a second text."""
-        places = torch.nonzero(self.strength.flatten(1).amax(1) > SOFT)[:, 0]
+        """Shares (T',) that rise from 0 to 1 over the latents that are made, for a second text. Those that may move by
+        no more than one before which clips stand count where all do."""
+        level = self.strength.flatten(1).amax(1)
+        places = torch.nonzero(level > (SOFT if level.max() > SOFT else 0))[:, 0]
         first, last = (latent_frame_of(int(places[i])) for i in (0, -1)) if len(places) else (0, 0)
         steps = torch.arange(self.latent_frames) - first + 1
         return (steps / (last - first + 2)).clamp(0, 1)

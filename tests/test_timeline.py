@@ -460,6 +460,32 @@ def test_a_timeline_tells_where_its_parts_meet(line: Timeline, seams: list[int])
     assert [t for t in range(1, len(given)) if given[t] != given[t - 1]] == seams
 
 
+def test_thin_strokes_of_a_large_mask_stay() -> None:
+    """White is where the mask shows any, as everywhere else; a smaller one keeps its blocks."""
+    frames, mask = torch.rand(5, 64, 48, 3), torch.zeros(1, 512, 512)
+    mask[:, 100:102, :], mask[:, :, 300:302] = 1, 1
+    found = strengths(frames, 0.8, mask=mask)
+    expected = torch.zeros(64, 48)
+    expected[100 * 64 // 512], expected[:, 300 * 48 // 512] = 0.8, 0.8
+    assert torch.equal(found, expected.expand(5, -1, -1))
+    blocks = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    assert torch.equal(
+        strengths(frames, 1, mask=blocks)[0], blocks[0].repeat_interleave(32, 0).repeat_interleave(24, 1)
+    )
+
+
+def test_a_strength_is_checked_before_its_mask() -> None:
+    for wrong in (1.5, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="0 keeps, 1 makes anew"):
+            strengths(torch.rand(5, 16, 16, 3), wrong, mask=torch.full((1, 16, 16), 0.5))
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.1, 0.2, 1.0])
+def test_a_second_text_rises_over_all_that_may_change(strength: float) -> None:
+    share = edit(clip(17), strength).ramp()
+    assert share.tolist() == pytest.approx([(i + 1) / 6 for i in range(5)])
+
+
 def test_a_mask_that_changes_nothing_is_refused() -> None:
     frames, black = torch.rand(5, 16, 16, 3), torch.zeros(1, 8, 8)
     with pytest.raises(ValueError, match="mask: it is black wherever the clip may change"):
