@@ -237,8 +237,8 @@ def run_long(args: argparse.Namespace) -> None:
     count = f"{frames} frames" if start is None else f"{before + frames} frames, {frames} of them new,"
     print(f"{out}: {count} in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
     _tell_sound(args.start)
-    if measured := [pair for pair in drift if pair[0] is not None]:
-        print("drift of the last window {:.3f}, {:.3f} after correction".format(*measured[-1]))
+    if measured := [(number, *pair) for number, pair in enumerate(drift, 1) if pair[0] is not None]:
+        print("drift of window {} {:.3f}, {:.3f} after correction".format(*measured[-1]))
 
 
 def run_report(args: argparse.Namespace) -> None:

@@ -73,7 +73,8 @@ def _in_eight_bits(value: Tensor) -> Tensor | None:
     if value.dtype != torch.float32 or not value.numel() or not 0 <= float(value.amin()) <= float(value.amax()) <= 1:
         return None
     small = (value * 255).round().to(torch.uint8)
-    return small.contiguous() if torch.equal(_from_eight_bits(small), value) else None
+    same = torch.equal(_from_eight_bits(small).view(torch.int32), value.view(torch.int32))  # -0 is not 0
+    return small.contiguous() if same else None
 
 
 def _from_eight_bits(small: Tensor) -> Tensor:

@@ -81,8 +81,7 @@ class Engine(Protocol):
 @dataclass(frozen=True)
 class Task:
     """One window: its number, its latents' shape, its texts, each with the latent frames (T,) that are its own as 1 and
-    the others as 0, and, but for the first window, what is known and how far it may be left (as in
-    `Pipeline.sample`)."""
+    the others as 0, and, where anything is known, that and how far it may be left (as in `Pipeline.sample`)."""
 
     number: int
     shape: tuple[int, int, int]

@@ -45,6 +45,7 @@ def test_frames_of_eight_bits_are_kept_in_eight_bits(tmp_path: Path, generator: 
     """Every one of their values comes back to the bit; what is between them, or outside of 0..1, stays as it is."""
     frames = torch.randint(256, (16, 64, 64, 3), generator=generator) / 255
     others = (frames + 1e-6, frames - 0.5, frames.double(), torch.full((3,), torch.nan), torch.empty(0))
+    others += (torch.tensor([0.0, -0.0, 1.0]),)
     draft = {"before": frames, "others": list(others)}
     save_draft(tmp_path / "small.safetensors", {"before": frames})
     assert (tmp_path / "small.safetensors").stat().st_size < frames.numel() * 1.1
@@ -53,6 +54,7 @@ def test_frames_of_eight_bits_are_kept_in_eight_bits(tmp_path: Path, generator: 
     assert torch.equal(again["before"], frames) and again["before"].dtype == torch.float32
     for one, other in zip(again["others"], others, strict=True):
         assert one.dtype == other.dtype and torch.equal(one.nan_to_num(7), other.nan_to_num(7))
+        assert torch.equal(one.signbit(), other.signbit())
 
 
 def test_what_is_no_draft_is_refused(tmp_path: Path) -> None:
