@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .pipeline import Pipeline, frames_to_video, psnr, video_to_frames
 from .video import read_video
-from .world import BACKGROUNDS, MOTIONS, SHAPES, STYLES, Scene, render, sample_scene
+from .world import BACKGROUNDS, MOTIONS, SHAPES, STYLES, Scene, held_out_combination, render, sample_scene
 from .world.captions import canonical, paraphrase
 from .world.score import analyse_two, analyse_wall, score
 
@@ -37,12 +37,15 @@ def interval(right: int, total: int) -> tuple[float, float]:
 
 
 def draw_scene(rng: np.random.Generator, kind: str, split: str, aspect: float) -> Scene:
-    """A scene of one kind in plain style on a plain background. Only single things are ever held out."""
+    """A scene of one kind in plain style on a plain background. split: "train" (of combinations that training shows),
+    "held_out" (one thing at least is of another) or "any"."""
     things, wall = (2 if kind == "two" else 1), kind == "wall"
     while True:
         scene = sample_scene(rng, aspect, split=split if things == 1 and not wall else "any")
+        held_out = any(held_out_combination(t.shape, t.colour, t.motion) for t in scene.things)
         if (
-            scene.style == "plain"
+            split in ("any", "held_out" if held_out else "train")
+            and scene.style == "plain"
             and scene.background in BACKGROUNDS
             and scene.wall == wall
             and len(scene.things) == things
@@ -160,7 +163,7 @@ def evaluate(
     """Scores by kind and split: {kind: {split: {attribute: {right, total, share, low, high}}}}. Beside the splits stand
     the motions and shapes, by which prompts of one thing are told apart once more.
 
-    clips: of each kind; half of the single and paraphrased ones are held out. settings: of `Pipeline.sample`.
+    clips: of each kind; half of them are held out. settings: of `Pipeline.sample`.
     on_clip(prompt, frames, verdict): called for every clip.
     """
     if unknown := sorted(set(kinds) - set(KINDS)):
@@ -176,12 +179,11 @@ def evaluate(
     shape = pipeline.model.vae.latent_shape(frames, height, width)
     out: dict[str, Any] = {}
     for kind in kinds:
-        splits = ("train", "held_out") if kind in BY_WORD else ("any",)
         rng = np.random.default_rng((seed, KINDS.index(kind)))
         scenes = [
             (split, draw_scene(rng, kind, split, width / height))
-            for split in splits
-            for _ in range(clips // len(splits))
+            for split in ("train", "held_out")
+            for _ in range(clips // 2)
         ]
         prompts = [paraphrase(s, rng) if kind == "paraphrase" else canonical(s) for _, s in scenes]
         tally: Tally = defaultdict(lambda: defaultdict(list))

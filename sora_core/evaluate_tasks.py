@@ -326,7 +326,7 @@ def evaluate_tasks(
     **settings: Any,
 ) -> dict[str, dict[str, Any]]:
     """Scores by task and measure: of what is right or wrong {right, total, share, low, high}, as in `evaluate`; of a
-    ratio {median, ninth}, the latter its 90th percentile.
+    ratio {median, p90}, the latter its 90th percentile.
 
     clips: of each task. settings: of `Pipeline.sample`. on_clip(task, prompt, frames, values): called for every clip.
     """
@@ -355,8 +355,8 @@ def evaluate_tasks(
 def _summary(values: list[bool | float]) -> dict[str, float]:
     if isinstance(values[0], bool):
         return summarise([bool(value) for value in values])
-    median, ninth = np.percentile(values, [50, 90]).round(3).tolist()
-    return {"median": median, "ninth": ninth}
+    median, p90 = np.percentile(values, [50, 90]).round(3).tolist()
+    return {"median": median, "p90": p90}
 
 
 def table(scores: dict[str, dict[str, Any]]) -> str:
@@ -367,7 +367,7 @@ def table(scores: dict[str, dict[str, Any]]) -> str:
             shown = (
                 f"{s['right']:>5} of {s['total']:<4} {s['share']:>6.1%}"
                 if "share" in s
-                else f"median {s['median']:.2f}, 90th percentile {s['ninth']:.2f}"
+                else f"median {s['median']:.2f}, 90th percentile {s['p90']:.2f}"
             )
             lines.append(f"{task + ': ' + measure:48}{shown}")
     return "\n".join(lines)

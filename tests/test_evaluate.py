@@ -11,8 +11,20 @@ import torch
 import torch.nn.functional as F
 
 from sora_core.evaluate import draw_scene, evaluate, interval, judge, through_vae, vae_psnr
-from sora_core.evaluate_tasks import GIVEN, SINGLE, TASKS, _goes_on, _look, _same_track, evaluate_tasks
+from sora_core.evaluate_tasks import (
+    EDITS,
+    GIVEN,
+    SINGLE,
+    TASKS,
+    _goes_on,
+    _look,
+    _same_track,
+    _seam,
+    _summary,
+    evaluate_tasks,
+)
 from sora_core.pipeline import Pipeline, frames_to_video, psnr
+from sora_core.timeline import Timeline
 from sora_core.vae import VAE
 from sora_core.video import read_video, write_video
 from sora_core.world import MOTIONS, SHAPES, STYLES, follow, one_thing, render, scene_of
@@ -40,7 +52,8 @@ def test_evaluate_counts_every_clip(pipeline: Pipeline) -> None:
     assert {split: s["all"]["total"] for split, s in of_one.items() if "all" in s} == {"seen": 1, "held out": 1}
     for words in (MOTIONS, SHAPES):  # every clip once more under the words of its prompt
         assert sum(of_one[word]["shape"]["total"] for word in words if word in of_one) == 2
-    assert scores["two"]["any"]["both"]["total"] == 2 and scores["wall"]["any"]["same"]["total"] == 2
+    assert all(scores["two"][split]["both"]["total"] == 1 for split in ("seen", "held out"))
+    assert all(scores["wall"][split]["same"]["total"] == 1 for split in ("seen", "held out"))
     still = evaluate(pipeline, clips=2, frames=1, quiet=True, steps=1, cfg=1)["single"]
     assert not any("motion" in still[word] for word in MOTIONS if word in still)  # an image has none to be right
     with pytest.raises(ValueError, match="kind 'many' is not known"):
@@ -73,6 +86,40 @@ def test_a_true_clip_goes_on_and_another_does_not() -> None:
         assert _same_track(clip, clip) and not _same_track(clip, clip.flip(0))
     other = render(scene_of("star", "blue", "moves up", "sky", rng=rng), 17, 128, 128)
     assert not _goes_on(clip[:GIVEN], other[GIVEN:])["colour"]
+
+
+def test_a_seam_is_that_of_the_frames_and_frozen_ones_do_not_move() -> None:
+    rng = np.random.default_rng(0)
+    one, other = (render(scene_of("star", "red", m, "sky", rng=rng), 17, 64, 64) for m in ("moves left", "moves up"))
+    new = slice(GIVEN, None)
+    true, joined, frozen = (
+        _seam(torch.cat([one[:GIVEN], rest]), GIVEN, new)
+        for rest in (one[GIVEN:], other[GIVEN:], one[GIVEN - 1 : GIVEN].expand(8, -1, -1, -1))
+    )
+    assert true["seam"] == pytest.approx(1, abs=0.3) and true["motion"] == pytest.approx(1, abs=0.3)
+    assert joined["seam"] > 2 and frozen["motion"] == 0
+    ends = _seam(torch.cat([one, one.flip(0)[1:-1]]), len(one), slice(len(one), None))
+    assert ends["seam"] == pytest.approx(1, abs=0.3)
+
+
+def test_ratios_are_summed_up_by_median_and_90th_percentile() -> None:
+    assert _summary([float(i) for i in range(101)]) == {"median": 50, "p90": 90}
+    assert _summary([True, False])["share"] == 0.5
+
+
+@pytest.mark.parametrize(("shares", "rising"), [((0.1, 0.2, 0.3, 0.4, 0.5), True), ((0.1, 0.3, 0.2, 0.4, 0.5), False)])
+def test_an_edit_changes_more_with_every_strength_or_it_is_said(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, shares: tuple[float, ...], rising: bool
+) -> None:
+    changed = iter(shares)  # of the way to gray, in place of a model's
+
+    def make(self: Pipeline, line: Timeline, *args: object, **settings: object) -> torch.Tensor:
+        return line.restore(line.canvas.lerp(torch.tensor(0.5), next(changed) if line.strength.any() else 0))
+
+    monkeypatch.setattr(Pipeline, "make", make)
+    scores = evaluate_tasks(pipeline, clips=1, tasks=("recolour",), quiet=True, width=64, height=64)["recolour"]
+    assert scores["kept at 0"]["right"] == 1 and scores["monotonic"]["right"] == rising
+    assert not any(scores[f"colour at {s}"]["right"] for s in EDITS[:2])
 
 
 def test_a_track_is_the_scene_s() -> None:
