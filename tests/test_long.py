@@ -102,6 +102,13 @@ def test_every_window_sees_the_latents_of_the_last(tiny: Model) -> None:
     torch.testing.assert_close(known[:, :, :1], engine.encode(frame), atol=1e-5, rtol=1e-5)
 
 
+def test_every_window_takes_the_next_seed(tiny: Model) -> None:
+    for seed in (0, 2**63 - 1):
+        engine = Watching(Pipeline(tiny), steps=1)
+        list(make_long(engine, CIRCLE, 33, seed=seed, **SMALL))
+        assert [task.seed for task in engine.tasks] == [seed, (seed + 1) % 2**63, (seed + 2) % 2**63]
+
+
 def test_a_crash_costs_no_finished_window(pipeline: Pipeline, tmp_path: Path) -> None:
     cues = [Cue(0, "a red circle"), Cue(20, "a blue square")]
     whole = list(long(pipeline, cues, 40, seed=5))

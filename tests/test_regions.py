@@ -63,6 +63,18 @@ def test_parts_of_one_model_are_that_model() -> None:
         torch.testing.assert_close(out, 2 * x + 1)
 
 
+def test_parts_that_overlap_go_over_into_each_other() -> None:
+    grid = Grid(1, 4, 12, (1, 2, 2))
+    windows = [box.window(grid) for box in halves(3, 1)]  # 7 patches each, of which 2 are shared
+    models = [lambda x, sigma, value=value: torch.full_like(x, value) for value in (0.0, 1.0)]
+    parts = [(model, window, 1.0) for model, window in zip(models, windows, strict=True)]
+    row = Composed(parts)(torch.zeros(1, 1, *grid.latent_shape), torch.ones(1))[0, 0, 0, 0]
+    first, second = (window.weights(8, 24)[0] for window in windows)
+    mixed = second[:4] / (first[-4:] + second[:4])
+    torch.testing.assert_close(row, torch.cat([torch.zeros(10), mixed, torch.ones(10)]))
+    assert (mixed.diff() > 0).all()
+
+
 def test_a_region_over_the_whole_frame_is_its_text_alone(pipeline: Pipeline) -> None:
     assert torch.equal(made(pipeline, OTHER, (ONE, Box())), made(pipeline, ONE))
 

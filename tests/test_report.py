@@ -153,6 +153,9 @@ def test_drift_names_what_changes() -> None:
     blurred = report(torch.lerp(still, soft, ramp)).drift
     assert blurred.sharpness < -0.1 and abs(blurred.brightness) < 0.01
     assert report(still.lerp(still.mean((1, 2), keepdim=True), ramp)).drift.contrast < -0.5
+    early, late = torch.zeros(40, 8, 8, 3), torch.zeros(40, 8, 8, 3)
+    early[5], late[6] = 1, 1  # of the first 15%, and behind them
+    assert report(early).drift.brightness == pytest.approx(-1) and report(late).drift.brightness == 0
 
 
 @pytest.mark.parametrize("bits", [1, 2**22])

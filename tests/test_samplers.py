@@ -141,6 +141,7 @@ def test_guidance_is_less_right_before_what_is_given(tiny: Model, generator: tor
         torch.testing.assert_close(out[:, :, eased], less[:, :, eased], atol=1e-5, rtol=1e-5)
         others = [t for t in range(3) if t != eased]
         assert torch.equal(out[:, :, others], full[:, :, others]) and not torch.allclose(out, full)
+    assert torch.equal(guided([1, 1, 0.1], 1.5, 4), guided([1, 1, 0.1], 1.5, None))  # and never more
     for strengths in ([0, 1, 1], [0.1, 0.4, 0.1], [1, 0.6, 0.8]):  # nothing is made right before what is given
         assert torch.equal(guided(strengths, 4, 1.5), guided(strengths, 4, None))
 
@@ -195,12 +196,14 @@ def test_waiting_places_rest_at_their_own_level(generator: torch.Generator) -> N
     assert torch.equal(seen[..., 1, :], x[..., 1, :])
 
 
-def along_the_map(strengths: Tensor, solver: str, steps: int, data: float = 0.7) -> tuple[Tensor, StrengthMap]:
+def along_the_map(
+    strengths: Tensor, solver: str, steps: int, data: float = 0.7, per_token: bool = True
+) -> tuple[Tensor, StrengthMap]:
     """Numbers, each with a strength of its own, on the exact flow to a normal distribution around 0 with a deviation
     of `data`. A place's estimate depends on its own value and level alone."""
     generator = torch.Generator().manual_seed(1)
     known, noise = torch.randn(2, *strengths.shape, generator=generator)
-    task = StrengthMap(strengths, known, noise, schedule(steps, 3.0))
+    task = StrengthMap(strengths, known, noise, schedule(steps, 3.0), per_token=per_token)
 
     def exact(x: Tensor, level: Tensor) -> Tensor:
         share = (1 - level) * data**2 / ((1 - level) ** 2 * data**2 + level**2)
@@ -208,7 +211,7 @@ def along_the_map(strengths: Tensor, solver: str, steps: int, data: float = 0.7)
 
     def model(x: Tensor, sigma: Tensor) -> Tensor:
         now = float(sigma[0])
-        seen, level = task.enter(x, now), task.level(now)
+        seen, level = task.enter(x, now), task.level(now) if per_token else sigma[0]
         velocity = (seen - exact(seen, level)) / level.clamp(min=1e-9)
         return task.leave(seen, denoise(seen, velocity, now), now)
 
@@ -228,6 +231,26 @@ def test_every_place_goes_its_own_way_from_its_own_strength(steps: int) -> None:
         x = add_noise(task.known[:, i], task.noise[:, i], m)
         for now, after in pairwise(way):
             estimate = (1 - now) * 0.49 / ((1 - now) ** 2 * 0.49 + now**2) * x
+            x = estimate + (x - estimate) * (after / now)
+        torch.testing.assert_close(out[:, i], x, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("steps", [2, 6, 20])
+def test_with_one_level_for_all_a_place_begins_at_its_own_strength(steps: int) -> None:
+    """What such a model makes of a place before its time comes moves it by the share that is left of its own noise."""
+    out, task = along_the_map(MIXED, "euler", steps, per_token=False)
+    levels = task.levels.tolist()
+    for i, m in enumerate(MIXED[0].tolist()):
+        x = add_noise(task.known[:, i], task.noise[:, i], m)
+        for now, after in pairwise(levels):
+            if after >= m:
+                continue
+            seen = x if now <= m else add_noise(task.known[:, i], task.noise[:, i], now)
+            estimate = (1 - now) * 0.49 / ((1 - now) ** 2 * 0.49 + now**2) * seen
+            if now > m:  # it is told more noise than the place has, and moves from where that is
+                share = (1 - after / m) / (1 - after / now) * m / now
+                estimate = torch.lerp(task.known[:, i], estimate, share)
+                x = add_noise(task.known[:, i], task.noise[:, i], now)
             x = estimate + (x - estimate) * (after / now)
         torch.testing.assert_close(out[:, i], x, atol=2e-5, rtol=2e-5)
 
@@ -371,13 +394,17 @@ def test_noising_again_stays_on_the_path(generator: torch.Generator) -> None:
 
 
 def test_steps_taken_again_draw_where_the_latents_are() -> None:
-    """Noise is drawn on the CPU, latents lie where the model is."""
-    x = torch.zeros(1, 2, device="meta")
+    """Noise is drawn on the CPU, latents lie where the model is; it is another one every time."""
+    x, drawn = torch.zeros(1, 2, device="meta"), []
+
+    def draw(number: int) -> Tensor:
+        drawn.append(number)
+        return torch.zeros(1, 2)
+
     out = solve_again(
-        "euler", lambda x, sigma: torch.zeros_like(x), x, schedule(3, 2.0), disable=True, passes=2,
-        draw=lambda number: torch.zeros(1, 2),
-    )  # fmt: skip
-    assert out.x.device == x.device
+        "euler", lambda x, sigma: torch.zeros_like(x), x, schedule(3, 2.0), disable=True, passes=2, draw=draw
+    )
+    assert out.x.device == x.device and len(drawn) == len(set(drawn)) == 4  # twice at every step but the first
     with pytest.raises(ValueError, match="stop after step 9: this run has done 0 of 3"):
         solve_again("euler", lambda x, sigma: x, x, schedule(3), passes=1, draw=lambda n: x, stop=9)
 
