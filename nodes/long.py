@@ -186,7 +186,7 @@ class SoraLongVideo(io.ComfyNode):
         notes = [f"{frames} frames in {engine.windows} windows.", host.beyond(model, size)]
         notes += [host.strange({host.ORIGIN: host.origin(vae)}, model)]
         notes += [] if line is None else [host.strange(latent, vae), odd(line)]
-        notes += dict.fromkeys(warning(cue.text) for cue in cues) if host.takes_apart(clip) else []
+        notes += dict.fromkeys(warning(cue.text, by_halves=False) for cue in cues) if host.takes_apart(clip) else []
         host.tell(cls.hidden.unique_id, *notes)  # before hours of work rather than after them
         out = torch.empty(frames, height, width, 3)
         done, drift = 0, []

@@ -38,7 +38,7 @@ class SoraTextEncode(io.ComfyNode):
         parts = apart(text) if host.takes_apart(clip) else []
         for number, part in enumerate(parts):
             whole = host.with_region(whole, host.encode_text(clip, part), number)
-        alone = warning(text) if host.takes_apart(clip) and not parts else None
+        alone = warning(text, by_halves=True) if host.takes_apart(clip) and not parts else None
         told = ["Sora Sampler makes a half each, from noise:", *parts] if parts else [alone]
         return io.NodeOutput(whole, ui=host.noted(*told))
 

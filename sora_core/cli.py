@@ -47,7 +47,8 @@ def generate(args: argparse.Namespace) -> None:
         print(prompt)
     defaults.check(width, height, length, pipeline.model.vae.config.time_factor)
     regions = pipeline.parts(prompt, width, height)
-    warn_of(pipeline, prompt, apart=bool(regions))
+    if not regions:
+        warn_of(pipeline, prompt, by_halves=True)
     for text, box in regions:
         print(f"{'right' if box.left else 'below' if box.top else 'left' if box.height == 1 else 'above'}: {text}")
     frames = pipeline.generate(

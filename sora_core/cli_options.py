@@ -59,13 +59,14 @@ def free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
     return path if overwrite else free_name(path)
 
 
-def warn_of(pipeline: Pipeline, *prompts: str, apart: bool = False) -> None:
-    """Print where a model of the world will not follow a prompt. apart: its things are made one by one."""
-    if pipeline.model.defaults.apart and not apart:
+def warn_of(pipeline: Pipeline, *prompts: str, by_halves: bool = False) -> None:
+    """Print where a model of the world will not follow a prompt. by_halves: as in `world.warning`."""
+    if pipeline.model.defaults.apart:
         from .world import warning  # the world is not needed for the rest
 
-        for note in dict.fromkeys(filter(None, map(warning, prompts))):
-            print(note)
+        for note in dict.fromkeys(warning(prompt, by_halves) for prompt in prompts):
+            if note:
+                print(note)
 
 
 def told(frames: int, height: int, width: int, fps: float | Fraction) -> str:

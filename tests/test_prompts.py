@@ -165,16 +165,18 @@ def test_a_thing_that_leaves_the_frame_is_as_fast_as_it_was(speed: str, beyond: 
 
 @pytest.mark.parametrize("text", ["a red dot and a blue square moves left", "a circle and a box", "stars and a ring"])
 def test_several_things_that_are_read_as_one_are_named(text: str) -> None:
-    assert apart(text) == [] and "mostly one thing comes" in (warning(text) or "")
+    assert apart(text) == []
+    assert "mostly one of them comes" in (warning(text, by_halves=True) or "")
+    assert "Name one thing" in (warning(text, by_halves=False) or "")
 
 
 def test_a_text_of_another_world_is_named() -> None:
-    assert "Nothing in the text is of sora-mini's world" in (warning("a cat on a skateboard") or "")
+    assert "Nothing in the text is of sora-mini's world" in (warning("a cat on a skateboard", True) or "")
 
 
 @pytest.mark.parametrize("text", ["", "a red circle spins", "a red circle behind a wall", "on a meadow"])
 def test_one_thing_needs_no_words(text: str) -> None:
-    assert warning(text) is None
+    assert warning(text, True) is warning(text, False) is None
 
 
 def test_what_is_no_plain_clip_is_not_described() -> None:

@@ -96,9 +96,10 @@ def apart(text: str) -> list[str]:
     return [canonical(replace(scene, things=(thing,))) for thing in scene.things]
 
 
-def warning(text: str) -> str | None:
+def warning(text: str, by_halves: bool) -> str | None:
     """What to say of a text that sora-mini, which reads it as it stands, will not follow: it names several things, or
-    nothing of its world. None of another text, and of none."""
+    nothing of its world. None of another text, and of none. by_halves: whether two things could be made here, each in
+    a half of the frame, had the text told them apart."""
     wishes, *around = _read(text)
     if text.strip() and not any([*wishes, *around]):
         return (
@@ -107,10 +108,12 @@ def warning(text: str) -> str | None:
         )
     if sum("shape" in said for said in wishes) < 2:
         return None
+    told = "The text names several things and is read as one: mostly one of them comes, or a mixture."
+    if not by_halves:
+        return f"{told} Name one thing."
     return (
-        "The text names several things and is read as one, so mostly one thing comes, or a mixture. From noise, two "
-        "that are told by colour and shape, each with its motion or both without, are made one by one, as in `a red "
-        "circle grows and a blue square spins`."
+        f"{told} From noise, two are made one by one where each has its colour and shape, and both or none a motion: "
+        "`a red circle grows and a blue square spins`."
     )
 
 

@@ -363,7 +363,7 @@ def test_long_video_says_what_is_to_come_before_it_works(server: Any, api: Any) 
     assert len(notes) == 1 and notes[0]["data"]["node"] == node
     for words in ("33 frames in 3 windows", "from 64 to 256", "75x41"):
         assert words in notes[0]["data"]["text"]
-    assert notes[0]["data"]["text"].count("names several things") == 1
+    assert notes[0]["data"]["text"].count("Name one thing.") == 1
     assert outcome.outputs[node]["text"] == [notes[0]["data"]["text"]]
     steps = [i for i, e in enumerate(outcome.events) if e["type"] == "progress" and e["data"]["node"] == node]
     assert outcome.events.index(notes[0]) < steps[0]
