@@ -376,7 +376,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch's words on a CPU
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):  # torch has no error of its own
             raise
         print("error: the memory does not suffice: choose a smaller size, or fewer frames at once", file=sys.stderr)
         return 1

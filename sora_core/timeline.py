@@ -138,8 +138,8 @@ class Timeline:
         return found
 
     def ramp(self) -> Tensor:
-        """Shares (T',) that rise from 0 to 1 over the latents that are made, for a second text. Those that may move by
-        no more than one before which clips stand count where all do."""
+        """Shares (T',) that rise from 0 to 1 over the latents that are made, for a second text. Strengths up to SOFT,
+        as where a clip begins again, count only where there are no others."""
         level = self.strength.flatten(1).amax(1)
         places = torch.nonzero(level > (SOFT if level.max() > SOFT else 0))[:, 0]
         first, last = (latent_frame_of(int(places[i])) for i in (0, -1)) if len(places) else (0, 0)
