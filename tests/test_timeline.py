@@ -191,6 +191,7 @@ def test_inside_of_a_frame_made_colours_meet_the_kept_ones_and_are_their_own_fur
     assert torch.equal(out[:, :, :64], source[:, :, :64])
     row = out[2, 64, 64:, 0]
     assert abs(float(row[0]) - 0.3) < 0.02 and (row.diff() >= -1e-6).all() and (row[24:] - 0.5).abs().max() < 1e-4
+    assert row.diff().max() < 0.03  # no edge where the leading over ends
 
 
 def test_latents_of_what_is_kept_hold_nothing_of_what_is_made_anew() -> None:
@@ -226,6 +227,18 @@ def test_a_span_made_from_noise_is_forgotten_wherever_it_ends() -> None:
         (known, strength), (again, _) = (line.encode(of_all_frames) for line in (one, two))
         kept = strength < 1
         assert torch.equal(known[kept.expand_as(known)], again[kept.expand_as(again)]), (first, last)
+
+
+def test_the_nearest_kept_frame_of_its_latent_stands_in_for_one_that_is_made() -> None:
+    source, seen = clip(9), []
+
+    def watching(frames: Tensor) -> Tensor:
+        seen.append(frames)
+        return stand_in(frames)
+
+    free = torch.tensor([0, 1, 1, 1, 1, 0, 1, 1, 0]).float().view(-1, 1, 1).expand(9, 24, 40)
+    edit(source, free).encode(watching)  # 6 and 7 between 5 and 8, which are kept
+    assert torch.equal(seen[0][5:, :24, :40], source[[5, 5, 8, 8]])
 
 
 def test_a_short_edit_of_a_long_clip_stays_short() -> None:
@@ -382,6 +395,15 @@ def test_no_fade_begins_at_a_frame_whose_latent_was_made() -> None:
     line = edit(source, strengths(source, 1, first=5, last=10))  # its last latent is made of two frames and keeps two
     out = line.restore(torch.full((len(line.canvas), 32, 48, 3), 0.5))
     assert out[10, 0, 0, 0] == 0.5 and out[11, 0, 0, 0] == source[11, 0, 0, 0]
+
+
+def test_a_fade_leads_up_to_a_latent_that_may_move_a_little() -> None:
+    """Where a clip begins again behind what is new, its first latent is at SOFT, and its colours are its own."""
+    steady = render(scene_of("circle", "red", "moves left", "sky", rng=np.random.default_rng(0)), 21, 64, 64)
+    line = extend(steady, before=12, overlap=12)
+    assert (line.strength == torch.tensor(SOFT)).any()
+    out = line.restore(torch.zeros(len(line.canvas), 64, 64, 3))
+    assert (out[11, :8, :8] > 0.3).all() and (out[7, :8, :8] == 0).all()
 
 
 def test_a_lead_in_is_better_than_none(pipeline: Pipeline) -> None:
