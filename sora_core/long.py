@@ -252,7 +252,11 @@ def _plan(
         least = 2 * engine.time_factor + 1
         raise ValueError(f"window of {window} frames: at least {least} are needed, for what is seen and what is new")
     if not 1 <= overlap <= shape[0] - 2:
-        raise ValueError(f"overlap {overlap}: windows of {window} frames can share 1 to {shape[0] - 2} latent frames")
+        most, factor = shape[0] - 2, engine.time_factor
+        raise ValueError(
+            f"overlap of {overlap} latent frames: windows of {window} frames can share 1 to {most} of them, which are "
+            f"{factor} to {most * factor} frames"
+        )
     if not 0 <= correct <= 1:
         raise ValueError(f"correct {correct}: 0 takes nothing of the drift back, 1 all; choose from 0 to 1")
     check_seeds(seed)

@@ -158,8 +158,10 @@ def strengths(
     if mask is None:
         return out
     mask = mask[None] if mask.ndim == 2 else mask
-    if mask.ndim != 3 or mask.shape[0] not in (1, total):
+    if mask.ndim != 3:
         raise ValueError(f"mask of shape {tuple(mask.shape)}: give one (1, H, W), or one a frame ({total}, H, W)")
+    if mask.shape[0] not in (1, total):
+        raise ValueError(f"mask: it has {mask.shape[0]} frames and the clip {total}; give one image, or one a frame")
     if mask.shape[1:] != frames.shape[1:3]:
         size = frames.shape[1:3]
         least = tuple(map(min, mask.shape[1:], size))  # thin strokes of a larger mask stay

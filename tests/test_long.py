@@ -311,7 +311,7 @@ def test_tasks_are_refused_where_a_vae_counts_frames_otherwise(tiny: Model) -> N
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"overlap": 4}, "windows of 17 frames can share 1 to 3 latent frames"),
+        ({"overlap": 4}, "windows of 17 frames can share 1 to 3 of them, which are 4 to 12 frames"),
         ({"window": 16}, "16 frames.*the nearest is 17"),
         ({"correct": 1.5}, "from 0 to 1"),
         ({"width": 65}, "width 65"),
