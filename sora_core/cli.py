@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpoint import read_metadata as read_checkpoint
-from .cli_options import command, free, given, sampling, settings_of, size, told, warn_of, writing
+from .cli_options import command, free, given, in_words, sampling, settings_of, size, warn_of, writing
 from .cli_tasks import add_tasks
 from .convert import convert
 from .files import replacing
@@ -63,7 +63,7 @@ def generate(args: argparse.Namespace) -> None:
     if sheet is not None:
         picture = contact_sheet([frames], labels=[prompt])
         print(f"{write_video(sheet, picture, 1, overwrite=args.overwrite, numbered=True)}: contact sheet")
-    print(f"{out}: {told(*frames.shape[:3], fps)}, seed {args.seed}")
+    print(f"{out}: {in_words(*frames.shape[:3], fps)}, seed {args.seed}")
 
 
 def encode(args: argparse.Namespace) -> None:
@@ -88,7 +88,7 @@ def encode(args: argparse.Namespace) -> None:
     with (file := replacing(out, args.overwrite, numbered=True)) as partial:
         metadata = {"format": LATENTS, "fps": str(video.fps), "vae": vae.fingerprint()}
         save_file({"latents": latents}, partial, metadata)
-    print(f"{file.path}: latents {tuple(latents.shape)} of {told(length, height, width, video.fps)}")
+    print(f"{file.path}: latents {tuple(latents.shape)} of {in_words(length, height, width, video.fps)}")
 
 
 def _resize(frames: Tensor, height: int, width: int) -> Tensor:
@@ -128,7 +128,7 @@ def decode(args: argparse.Namespace) -> None:
     with tqdm(total=length, desc="decode", unit="frame") as bar:
         frames = pipeline.decode(latents, on_frames=lambda done, _: bar.update(done - bar.n))
     out = write_video(out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True)
-    print(f"{out}: {told(*frames.shape[:3], fps)}")
+    print(f"{out}: {in_words(*frames.shape[:3], fps)}")
 
 
 def describe_clip(args: argparse.Namespace) -> None:

@@ -69,7 +69,7 @@ def warn_of(pipeline: Pipeline, *prompts: str, by_halves: bool = False) -> None:
                 print(note)
 
 
-def told(frames: int, height: int, width: int, fps: float | Fraction) -> str:
+def in_words(frames: int, height: int, width: int, fps: float | Fraction) -> str:
     """What is in a file that was written or read."""
     return f"{frames} frames of {width}x{height} at {float(fps):g} fps" if frames > 1 else f"image of {width}x{height}"
 

@@ -18,10 +18,10 @@ from .cli_options import (
     frame_numbers,
     free,
     given,
+    in_words,
     keeping,
     sampling,
     settings_of,
-    told,
     warn_of,
     writing,
 )
@@ -82,7 +82,7 @@ def _run(
         out, frames, fps, lossless=args.lossless, pixel_aspect=pixel_aspect(args.video), overwrite=args.overwrite,
         numbered=True,
     )  # fmt: skip
-    print(f"{out}: {told(*frames.shape[:3], fps)}, seed {args.seed}")
+    print(f"{out}: {in_words(*frames.shape[:3], fps)}, seed {args.seed}")
     if line.seams and not further:
         print(f"seams, for report --seams: {','.join(map(str, line.seams))}")
     _tell_sound(args.video, getattr(args, "other", None))
