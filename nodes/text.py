@@ -25,7 +25,7 @@ class SoraTextEncode(io.ComfyNode):
                     multiline=True,
                     dynamic_prompts=True,
                     default="a red circle moves left on a sky background",
-                    tooltip="What the clip shows; words beyond the encoder's length (40 tokens in sora-mini) are cut. "
+                    tooltip="What the clip shows; words beyond the encoder's length (39 tokens in sora-mini) are cut. "
                     "Empty: no text, which is the usual negative.",
                 ),
             ],
@@ -40,6 +40,7 @@ class SoraTextEncode(io.ComfyNode):
             whole = host.with_region(whole, host.encode_text(clip, part), number)
         alone = warning(text, by_halves=True) if host.takes_apart(clip) and not parts else None
         told = ["Sora Sampler makes a half each, from noise:", *parts] if parts else [alone]
+        told += [host.unread_of(clip, one) for one in parts or [text]]
         return io.NodeOutput(whole, ui=host.noted(*told))
 
 

@@ -43,14 +43,21 @@ class Levels(NamedTuple):
 
 
 @lru_cache(maxsize=4)  # for Wan at 1280x720 one has 39 MB, which the host does not know of
-def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Tensor:
-    """Unit complex numbers (L, head_dim / 2) that turn each pair of channels by the token's position."""
+def rotary_table(
+    grid: tuple[int, int, int],
+    head_dim: int,
+    device: torch.device,
+    scale: tuple[float, float, float] = (1, 1, 1),
+    shift: tuple[float, float, float] = (0, 0, 0),
+) -> Tensor:
+    """Unit complex numbers (L, head_dim / 2) that turn each pair of channels by the token's position (time, height,
+    width), which is its number, scaled and shifted."""
     width = 2 * (head_dim // 6)
     with torch.inference_mode(False):
         angles = []
-        for size, dim in zip(grid, (head_dim - 2 * width, width, width), strict=True):
+        for size, dim, by, on in zip(grid, (head_dim - 2 * width, width, width), scale, shift, strict=True):
             rates = 10_000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-            angles.append(torch.arange(size, dtype=torch.float64)[:, None] * rates)
+            angles.append((torch.arange(size, dtype=torch.float64) * by + on)[:, None] * rates)
         t, h, w = grid
         turns = torch.cat(
             [
@@ -246,6 +253,10 @@ class DiT(nn.Module):
         projection = self.time_projection(embedding).unflatten(1, (6, self.config.dim))
         return Levels(embedding.float(), projection.float(), index)
 
+    def rotary(self, grid: Grid, device: torch.device) -> Tensor:
+        """Rotary positions of a grid's tokens; a host may move them."""
+        return rotary_table((grid.t, grid.h, grid.w), self.config.head_dim, device)
+
     def run_block(
         self, number: int, x: Tensor, levels: Levels, positions: Tensor, text: tuple[Tensor, Tensor], grid: Grid
     ) -> Tensor:
@@ -259,7 +270,7 @@ class DiT(nn.Module):
         if not isinstance(text, TextKV):
             text = self.prepare_text(text)
         levels = self._levels(timestep, grid, x.dtype)
-        positions = rotary_table((grid.t, grid.h, grid.w), self.config.head_dim, x.device)
+        positions = self.rotary(grid, x.device)
         patches = self.patch_embedding(x)  # B D t h w
         if self.neighbour_embedding is not None:
             patches = patches + self.neighbour_embedding(x)

@@ -83,7 +83,9 @@ def judge(frames: Tensor, scene: Scene, kind: str) -> dict[str, bool]:
         seen = analyse_wall(frames)
         return {
             "same": seen.same,
-            "as asked": seen.same and seen.left.colour == thing.colour and seen.left.shape == thing.shape,
+            "as asked": seen.same
+            and (seen.left.colour, seen.left.shape, seen.motion) == (thing.colour, thing.shape, thing.motion)
+            and seen.left.background == scene.background,
         }
     return score(frames, thing.colour, thing.shape, thing.motion, scene.background)
 

@@ -37,14 +37,25 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
+def unread(tokenizer: Tokenizer, text: str, max_tokens: int) -> str | None:
+    """What is said of a text that is longer than what is read of it, else None."""
+    ids = _ids(tokenizer, text)
+    if len(ids) <= max_tokens:
+        return None
+    return f"the text is cut after {max_tokens - 1} tokens; not read: {tokenizer.decode(ids[max_tokens - 1 :]).strip()}"
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    tokenizer.encode_special_tokens = True  # a typed "<end>" is five letters, not the end
+    return tokenizer.encode(text).ids
+
+
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int, warn: bool = True) -> Tensor:
     """Token ids (B, max_tokens), padded. Longer texts are cut, their end token kept; a warning says where."""
-    tokenizer.encode_special_tokens = True  # a typed "<end>" is five letters, not the end
-    rows = [tokenizer.encode(text).ids for text in texts]
-    for row in rows:
-        if warn and len(row) > max_tokens:
-            rest = tokenizer.decode(row[max_tokens - 1 :]).strip()
-            logging.getLogger(__name__).warning("the text is cut after %d tokens; not read: %s", max_tokens - 1, rest)
+    for cut in [unread(tokenizer, text, max_tokens) for text in texts if warn]:
+        if cut is not None:
+            logging.getLogger(__name__).warning(cut)
+    rows = [_ids(tokenizer, text) for text in texts]
     rows = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], END] for row in rows]
     out = torch.full((len(rows), max_tokens), PAD)
     for row, ids in zip(out, rows, strict=True):

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sora_core.evaluate import judge
 from sora_core.world import (
     BACKGROUNDS,
     COLOURS,
@@ -339,6 +340,21 @@ def test_the_wall_analysis_notices_a_change(rng):
     frames = render(red, 17, 64, 64)
     frames[9:] = render(Scene((blue.things[0],), "sky", wall=True), 17, 64, 64)[9:]
     assert not analyse_wall(frames).same
+
+
+def test_a_thing_goes_behind_the_wall_only_where_it_leaves_one_side_and_enters_the_other(rng):
+    scene = scene_of("star", "red", "moves right", "sky", wall=True, rng=rng)
+    passing, open_air = render(scene, 17, 64, 64), render(replace(scene, wall=False), 17, 64, 64)
+    late, early = passing[-1:].expand_as(passing), passing[:1].expand_as(passing)
+    left_half = torch.arange(64)[:, None] < 32
+    two_stand = torch.where(left_half, early, late)
+    one_waits = torch.where(left_half, passing, late)
+    one_stays = torch.where(left_half, early, passing)
+    assert judge(passing, scene, "wall") == {"same": True, "as asked": True}
+    for frames in (two_stand, one_waits, one_stays, open_air):
+        assert not analyse_wall(frames).same
+    assert judge(passing.flip(0), scene, "wall") == {"same": True, "as asked": False}
+    assert judge(passing, replace(scene, background="mint"), "wall") == {"same": True, "as asked": False}
 
 
 def test_a_thing_that_turns_into_another_begins_as_the_one_and_ends_as_the_other() -> None:

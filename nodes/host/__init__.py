@@ -32,7 +32,7 @@ from .notes import noted, tell
 from .origin import ORIGIN, origin, strange
 from .regions import with_region
 from .sampling import beyond, interrupted, latent_channels, sample, strength_map, unread
-from .text import encode_text, native_clip, takes_apart
+from .text import encode_text, native_clip, takes_apart, unread_of
 from .vae import decode, decoder, encode, latent_layout, native_vae
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
     "decode", "decoder", "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io",
     "join_experts", "keeping_folder", "latent_channels", "latent_layout", "new_draft", "noted", "origin",
     "public_model", "public_vae", "sample", "stamp", "strange", "strength_map", "takes_apart", "tell", "to_host",
-    "ui", "unread", "weight_names", "weight_path", "with_region",
+    "ui", "unread", "unread_of", "weight_names", "weight_path", "with_region",
 ]  # fmt: skip
 
 

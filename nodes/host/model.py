@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from ...sora_core.checkpoint import Model
 from ...sora_core.config import DiTConfig, SamplingDefaults
-from ...sora_core.dit import Attention, DiT
+from ...sora_core.dit import Attention, DiT, rotary_table
 from ...sora_core.flow import TIMESTEPS, shift_for
 from ...sora_core.layouts import load_dit
 from ...sora_core.patches import Grid, map_to_tokens
@@ -36,8 +36,19 @@ UNIT = 2**20  # strengths go through the host as whole numbers: fractions it rou
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
 WAN_DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 WAN22_CHANNELS = 48  # of Wan 2.2's 5B, the one public Wan that was trained with levels per frame
-CHOSEN_ATTENTION = comfy.cli_args.args.use_sage_attention or comfy.cli_args.args.use_flash_attention
 WAN_SHIFT = 8.0  # the host's own for every Wan
+
+
+def attends_by_torch() -> bool:
+    """Whether torch's attention is what the host would take, which a CPU may: there the host's own is slower."""
+    asked = ("sage_attention", "flash_attention", "split_cross_attention", "quad_cross_attention")
+    if any(getattr(comfy.cli_args.args, f"use_{one}") for one in asked):
+        return False
+    management = comfy.model_management
+    return management.cpu_mode() or (management.pytorch_attention_enabled() and not management.xformers_enabled())
+
+
+TORCH_ATTENTION = attends_by_torch()
 
 
 class HostDiT(DiT):
@@ -70,24 +81,32 @@ class HostDiT(DiT):
             self._options = {}
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Torch's, unless the host was started with another, or a node puts one there."""
-        if not CHOSEN_ATTENTION and "optimized_attention_override" not in self._options:
+        """Torch's, unless the host takes another on this device or by its options, or a node puts one there."""
+        if TORCH_ATTENTION and "optimized_attention_override" not in self._options:
             return functional.scaled_dot_product_attention(q, k, v)
         heads = q.shape[1]
         q, k, v = (rearrange(part, "b n l d -> b l (n d)") for part in (q, k, v))  # as the host's own Wan calls it
         out = optimized_attention(q, k, v, heads=heads, transformer_options=self._options)
         return rearrange(out, "b l (n d) -> b n l d", n=heads)
 
+    def rotary(self, grid: Grid, device: torch.device) -> Tensor:
+        """Positions, scaled and shifted where a node says so (ScaleROPE)."""
+        asked = self._options.get("rope_options") or {}
+        scale = tuple(asked.get(f"scale_{axis}", 1.0) for axis in "tyx")
+        shift = tuple(asked.get(f"shift_{axis}", 0.0) for axis in "tyx")
+        return rotary_table((grid.t, grid.h, grid.w), self.config.head_dim, device, scale, shift)
+
     def run_block(self, number: int, x: Tensor, *rest: Any) -> Tensor:
         self._options |= {"block_index": number, "block_type": "double", "total_blocks": len(self.blocks)}
         replaced = self._options.get("patches_replace", {}).get("dit", {}).get(("double_block", number))
         if replaced is None:
             return super().run_block(number, x, *rest)
-        levels, positions, text, _ = rest
+        levels, positions, text, grid = rest
         given = {"img": x, "txt": text, "vec": levels, "pe": positions, "transformer_options": self._options}
 
         def original(changed: dict[str, Any]) -> dict[str, Any]:
-            return {"img": super(HostDiT, self).run_block(number, changed["img"], *rest)}
+            of_block = (changed[key] for key in ("img", "vec", "pe", "txt"))
+            return {"img": super(HostDiT, self).run_block(number, *of_block, grid)}
 
         return replaced(given, {"original_block": original})["img"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from ...sora_core.patches import Grid
 from ...sora_core.regions import Box, Window, placed
+from ...sora_core.selection import mask_to_map
 
 REGIONS = "sora_regions"  # key of a CONDITIONING: texts for parts of the frame, their places, the text of the rest
 Entry = list[Any]  # of a CONDITIONING: features, and a dict of options
@@ -31,37 +31,61 @@ def as_areas(
     """Both CONDITIONINGs with every region as an area of the latents; the negative is read in the same areas. halves:
     the two boxes of numbered places, or none, where such texts are read as one; so they are where a node has changed
     the text since, which its halves know nothing of."""
-    frames, height, width = grid.latent_shape
+    places = [_placed_texts(entry, grid, halves) for entry in positive]
+    parted = any(len(texts) > 1 for texts in places)
+    negative = [[features, _masked("negative", options, grid, parted)] for features, options in negative]
     made: list[Entry] = []
-    against: dict[tuple[int, ...], dict[str, Any]] = {}
-    for entry in positive:
+    against: dict[Window, float] = {}
+    for entry, texts in zip(positive, places, strict=True):
         outer = entry[1].get("strength", 1.0)
-        regions = [
-            (text, place if isinstance(place, Box) else halves[place])
-            for text, place, rest in entry[1].get(REGIONS, [])
-            if isinstance(place, Box) or (halves and torch.equal(rest.to(entry[0]), entry[0]))
-        ]
-        for text, window, weight in placed(regions, grid):
+        for text, window, weight in texts:
             features, own = (entry[0], {}) if text is None else text
-            size = window.bottom - window.top, window.right - window.left
-            area = (frames, *size, 0, window.top, window.left)
-            place: dict[str, Any] = {} if size == (height, width) else {"area": area}
-            options = _alone(entry)[1] | own | place | {"strength": outer * weight}
-            if place and "mask" in options:
-                options["mask"] = _faded(options["mask"], window, height, width)
-            made.append([features, options])
-            against[area] = place | {"strength": weight}
-    if not any("area" in place for place in against.values()) and len(made) == len(positive):
+            options = _masked("positive", _alone(entry)[1] | own, grid, parted)
+            made.append([features, _within(window, grid, options) | {"strength": outer * weight}])
+            against[window] = weight
+    if not parted:
         return made, negative
-    return made, [[features, options | place] for features, options in negative for place in against.values()]
+    return made, [
+        [features, _within(window, grid, options) | {"strength": weight}]
+        for features, options in negative
+        for window, weight in against.items()
+    ]
 
 
-def _faded(mask: torch.Tensor, window: Window, height: int, width: int) -> torch.Tensor:
-    """A mask (T or 1, H, W), of latents or of pixels, that fades towards a window's edges inside the frame: the host
-    fades areas without a mask alone."""
-    weights = torch.ones(height, width)
-    window.cut(weights).copy_(window.weights(height, width))
-    return mask * F.interpolate(weights[None, None], mask.shape[-2:])[0].to(mask)
+def _placed_texts(entry: Entry, grid: Grid, halves: list[Box]) -> list[tuple[Entry | None, Window, float]]:
+    regions = [
+        (text, place if isinstance(place, Box) else halves[place])
+        for text, place, rest in entry[1].get(REGIONS, [])
+        if isinstance(place, Box) or (halves and torch.equal(rest.to(entry[0]), entry[0]))
+    ]
+    return placed(regions, grid)
+
+
+def _masked(name: str, options: dict[str, Any], grid: Grid, parted: bool) -> dict[str, Any]:
+    """Options of a text whose mask is one of latents (T, H, W): the host brings no times to latents, and cuts areas out
+    of no other masks."""
+    mask = options.get("mask")
+    if mask is None or not (parted or len(mask) > 1):
+        return options
+    try:
+        return options | {"mask": mask_to_map(mask, 1, grid.latent_shape)[0, 0].to(mask)}
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; a Sora Prompt Ramp takes the latent that is sampled") from None
+
+
+def _within(window: Window, grid: Grid, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a text in an area, none where that is the whole frame. A mask fades towards its edges inside the
+    frame: the host fades areas without a mask alone."""
+    frames, height, width = grid.latent_shape
+    size = window.bottom - window.top, window.right - window.left
+    if size == (height, width):
+        return options
+    options = options | {"area": (frames, *size, 0, window.top, window.left)}
+    if "mask" in options:
+        weights = torch.ones(height, width)
+        window.cut(weights).copy_(window.weights(height, width))
+        options["mask"] = options["mask"] * weights.to(options["mask"])
+    return options
 
 
 def _alone(entry: Entry) -> Entry:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...sora_core.checkpoint import Model
 from ...sora_core.config import TextConfig
-from ...sora_core.text import TextEncoder, tokenize
+from ...sora_core.text import TextEncoder, tokenize, unread
 
 
 class HostTokenizer:
@@ -75,6 +75,12 @@ def encode_text(clip: comfy.sd.CLIP, text: str) -> list:
     """A text as CONDITIONING."""
     clip = present(clip)
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+def unread_of(clip: comfy.sd.CLIP, text: str) -> str | None:
+    """What is said where an encoder of ours cuts a text; others say for themselves."""
+    tokenizer = present(clip).tokenizer
+    return unread(tokenizer.tokenizer, text, tokenizer.max_tokens) if isinstance(tokenizer, HostTokenizer) else None
 
 
 def takes_apart(clip: comfy.sd.CLIP) -> bool:

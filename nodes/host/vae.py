@@ -18,6 +18,7 @@ from ...sora_core.vae import VAE
 from ...sora_core.vae_layers import Stream
 
 COMPUTE_DTYPES = [torch.bfloat16, torch.float32]
+ENCODED, DECODED = 4, 2  # latents of a piece on the device, of `VAE.encode` and `VAE.decode`; clips stay on the CPU
 TILES = (384, 256)  # pixels; no seam shows, even in random weights of Wan's
 
 
@@ -53,9 +54,9 @@ def native_vae(network: VAE) -> comfy.sd.VAE:
             per_pixel /= 4**down * 2**less
         return (4 * max(sizes) + 3 * frames) * height * width * management.dtype_size(dtype)
 
-    vae.memory_used_encode = lambda shape, dtype: memory(config.widths, 4, *shape[2:5], dtype)
+    vae.memory_used_encode = lambda shape, dtype: memory(config.widths, ENCODED, *shape[2:5], dtype)
     vae.memory_used_decode = lambda shape, dtype: memory(
-        config.decoder_widths, 2, shape[2] * time, shape[3] * space, shape[4] * space, dtype
+        config.decoder_widths, DECODED, shape[2] * time, shape[3] * space, shape[4] * space, dtype
     )
     return vae
 
@@ -65,12 +66,12 @@ def encode(vae: comfy.sd.VAE, frames: Tensor, *, bar: bool = True) -> Tensor:
     frames = frames[..., :3]
     network = _network(vae)
     if network is None:
-        latents = vae.encode(frames)
-        return latents if latents.ndim == 5 else latents.movedim(0, 1)[None]
+        latent_layout(vae)
+        return vae.encode(frames)
     network.latent_shape(*frames.shape[:3])
     on_frames = comfy.utils.ProgressBar(frames.shape[0]).update_absolute if bar else None
     video = frames.movedim(-1, 0)[None]
-    _load_vae(vae, vae.memory_used_encode(video.shape, vae.vae_dtype))
+    _load_vae(vae, vae.memory_used_encode(video[:, :, : ENCODED * network.config.time_factor].shape, vae.vae_dtype))
     return _or_in_tiles(lambda tile: network.encode(video, tile=tile, on_frames=on_frames, from_zero=True)).float()
 
 
@@ -78,6 +79,7 @@ def decode(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:
     """Latents (B, C, T, H, W) to frames (B * T', H', W', 3) in 0..1, one clip after the other."""
     network = _network(vae)
     if network is None:
+        latent_layout(vae)
         frames = vae.decode(latents)
         return frames.flatten(0, 1) if frames.ndim == 5 else frames
     if latents.ndim != 5:
@@ -86,7 +88,7 @@ def decode(vae: comfy.sd.VAE, latents: Tensor) -> Tensor:
                              for ratio, n in zip(vae.upscale_ratio, latents.shape[2:], strict=True))  # fmt: skip
     frames = torch.empty(len(latents) * length, height, width, 3)
     progress = comfy.utils.ProgressBar(len(frames))
-    _load_vae(vae, vae.memory_used_decode(latents[:1].shape, vae.vae_dtype))
+    _load_vae(vae, vae.memory_used_decode(latents[:1, :, :DECODED].shape, vae.vae_dtype))
     for clip, out in zip(latents.float(), frames.split(length), strict=True):
         place = out.movedim(-1, 0)[None]
         before = progress.current

@@ -65,7 +65,18 @@ _MORE = {  # what people also say of a thing, and training captions do not
     ("motion", "circles around"): ("in circles", "in a circle", "in a loop", "in loops"),
     ("motion", "stays still"): ("not move", "not moving", "never moves", "still", "motionless", "frozen"),
     ("motion", "bounces"): ("jumps", "jumping", "jump"),
-    ("motion", TRAVELS): ("flies", "flying", "fly", "rolls", "rolling", "roll", "travelling", "crosses the"),
+    ("motion", TRAVELS): (
+        "flies",
+        "flying",
+        "fly",
+        "rolls",
+        "rolling",
+        "roll",
+        "travelling",
+        "crosses the",
+        "crosses the screen",
+        "crosses the frame",
+    ),
 }
 _NEAREST = {"blue": "sky", "green": "mint", "yellow": "sand", "brown": "sand", "black": "night", "dark": "night"}
 _BARE = {  # what people also say of a place
@@ -290,25 +301,29 @@ def _meaning() -> dict[str, tuple[str, str]]:
     del found["crosses"]  # rather a verb
     for motion, verbs in VERBS.items():
         found |= {form: ("motion", motion) for verb in verbs for form in _forms(verb)}
-    for verb in TRAVEL_VERBS:
-        for form in _forms(verb):
-            found.setdefault(form, ("motion", TRAVELS))
-            for motion, directions in DIRECTION_WORDS.items():
-                ways = (*directions, *_MORE.get(("motion", motion), ()))
-                found |= {f"{form} {way}": ("motion", motion) for way in ways}
+    for form in _travelling():
+        found.setdefault(form, ("motion", TRAVELS))
+        for motion, directions in DIRECTION_WORDS.items():
+            ways = (*directions, *_MORE.get(("motion", motion), ()))
+            found |= {f"{form} {way}": ("motion", motion) for way in ways}
     for meaning, words in _MORE.items():
         found |= dict.fromkeys(words, meaning)
     return found
 
 
 @cache
+def _travelling() -> tuple[str, ...]:
+    """Verbs that a direction may stand behind."""
+    return (*(form for verb in TRAVEL_VERBS for form in _forms(verb)), *_MORE["motion", TRAVELS])
+
+
+@cache
 def _adverbs() -> re.Pattern:
     """A speed between a verb and its way: `moves slowly to the left`."""
-    verbs = [form for verb in TRAVEL_VERBS for form in _forms(verb)]
     speeds, ways = (
         [word for words in table.values() for word in words if word] for table in (SPEED_WORDS, DIRECTION_WORDS)
     )
-    return re.compile(rf"\b({_any_of(verbs)}) ({_any_of(speeds)}) ({_any_of(ways)})\b")
+    return re.compile(rf"\b({_any_of(_travelling())}) ({_any_of(speeds)}) ({_any_of(ways)})\b")
 
 
 def _any_of(phrases: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .render import silhouette
-from .scene import BACKGROUNDS, COLOURS, RGB, SHAPES, WALL_HALF_WIDTH
+from .scene import BACKGROUNDS, COLOURS, RGB, SHAPES, WALL_COLOUR, WALL_HALF_WIDTH
 
 _SEEN = 0.18  # RGB distance from the background that counts as foreground; the world's own contrasts start at 0.25
 _CELL = 0.0625  # of the coarse grid that finds connected parts, frame units
@@ -37,6 +37,9 @@ _MAX_SIDE = 128  # larger clips are reduced to this shorter side
 _MOVES = 0.18  # least range of a travelling centroid, frame units
 _RESIZES = math.log(1.5)  # least change of the log radius
 _SPINS = 75.0  # least total turn, degrees
+
+_WALL_ENDS = 4  # of the frames, the first and the last quarter, in which one side of the wall is empty
+_LEFT_OVER = 0.1  # share of the most that a side shows which may be seen there then
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,12 @@ class Analysis:
 
 @dataclass(frozen=True)
 class WallAnalysis:
-    """The thing before and after the wall, and whether it is the same: colour, shape, and radius within 20%."""
+    """The thing before and after the wall, the way it went ("moves left" or "moves right"), and whether it is the
+    same: colour, shape, radius within 20%, all of it gone from where it came from, none of it there at first."""
 
     entered: Analysis
     left: Analysis
+    motion: str
     same: bool
 
 
@@ -153,12 +158,19 @@ def analyse_wall(frames: Tensor) -> WallAnalysis:
     sides = [frames[:, :, : width // 2 - reach], frames[:, :, (width + 1) // 2 + reach :]]
     amounts = [(_distance(side, background) > _SEEN).float().sum((1, 2)) for side in sides]  # each (T,)
     times = [float((a * torch.arange(len(a))).sum() / a.sum().clamp_min(1e-6)) for a in amounts]
-    if times[1] < times[0]:
+    motion = "moves right" if times[0] <= times[1] else "moves left"
+    if motion == "moves left":
         sides.reverse()
+        amounts.reverse()
     entered, left = (_analyse_region(side, background, pixel) for side in sides)
+    few = max(1, len(frames) // _WALL_ENDS)
+    there, here = float(amounts[1][:few].mean()), float(amounts[0][-few:].mean())  # at first, at last
+    passes = there <= _LEFT_OVER * float(amounts[1].max()) and here <= _LEFT_OVER * float(amounts[0].max())
+    middle = frames[:, :, width // 2 - reach // 2 : width // 2 + reach // 2 + 1]
+    hides = float(_distance(middle, torch.tensor(WALL_COLOUR)).median()) < _SEEN
     same = entered.shape is not None and entered.shape == left.shape and entered.colour == left.colour
     same = same and abs(left.radius / entered.radius - 1) <= 0.2
-    return WallAnalysis(entered, left, same)
+    return WallAnalysis(entered, left, motion, same and passes and hides)
 
 
 # -- foreground --------------------------------------------------------------------------------------------------

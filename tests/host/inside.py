@@ -4,6 +4,7 @@
     python inside.py HOST identities      what tells MODELs and CLIPs from each other: no two cases are alike
     python inside.py HOST runs            the same before and after a run
     python inside.py HOST clock           timesteps that the network gets under strengths, in 16 bits
+    python inside.py HOST attention       whether it is torch's, under every option of the host
 
 prints one line of JSON a case.
 """
@@ -37,7 +38,7 @@ assert spec is not None and spec.loader is not None
 pack = sys.modules["pack"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pack)
 from pack.nodes import host
-from pack.nodes.host.model import STRENGTH
+from pack.nodes.host.model import STRENGTH, attends_by_torch
 from pack.sora_core.checkpoint import load_checkpoint
 
 model, clip, vae = host.to_host(load_checkpoint())
@@ -189,4 +190,15 @@ def clock() -> None:
             print(json.dumps({"case": f"{key} in {dtype}", "error": float((told.pop() - wanted).abs().max())}))
 
 
-{"identities": identities, "runs": runs, "clock": clock}[sys.argv[2]]()
+def attention() -> None:
+    args = comfy.cli_args.args
+    print(json.dumps({"case": "", "torch": attends_by_torch()}))
+    for name in [name for name in vars(args) if name.startswith("use_") and name.endswith("_attention")]:
+        if name == "use_pytorch_cross_attention":
+            continue
+        setattr(args, name, True)
+        print(json.dumps({"case": name, "torch": attends_by_torch()}))
+        setattr(args, name, False)
+
+
+{"identities": identities, "runs": runs, "clock": clock, "attention": attention}[sys.argv[2]]()

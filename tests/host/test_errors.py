@@ -119,6 +119,30 @@ def test_a_mask_of_another_shape_is_named(server: Any, api: Any, name: str, node
     assert_it_still_works(server, api)
 
 
+def test_an_image_vae_is_named(server: Any, api: Any) -> None:
+    prompt = api("vae_roundtrip")
+    encode, decode = by_class(prompt, "SoraVAEEncode")[0], by_class(prompt, "SoraVAEDecode")[0]
+    prompt["image"] = {"class_type": "VAELoader", "inputs": {"vae_name": "pixel_space"}}
+    for node in (decode, encode):
+        prompt[node]["inputs"]["vae"] = ["image", 0]
+        outcome = server.run(prompt)
+        assert outcome.error is not None and outcome.error["node_id"] == node
+        assert "vae: this is not a video VAE" in outcome.error["exception_message"]
+
+
+def test_a_ramp_over_a_clip_of_another_length_is_named(server: Any, api: Any) -> None:
+    prompt = api("text_to_video")
+    sampler, first, empty = (by_class(prompt, k)[0] for k in ("SoraSampler", "SoraTextEncode", "SoraEmptyVideo"))
+    prompt["other"] = {"class_type": "SoraEmptyVideo", "inputs": prompt[empty]["inputs"] | {"frames": 33}}
+    ramp = {"first": [first, 0], "second": [first, 0], "latent": ["other", 0]}
+    prompt["ramp"] = {"class_type": "SoraPromptRamp", "inputs": ramp}
+    prompt[sampler]["inputs"]["positive"] = ["ramp", 0]
+    outcome = server.run(prompt)
+    assert outcome.error is not None and outcome.error["node_id"] == sampler
+    assert "positive: mask of shape (9, " in outcome.error["exception_message"]
+    assert "a Sora Prompt Ramp takes the latent that is sampled" in outcome.error["exception_message"]
+
+
 def test_a_clip_that_does_not_fit_is_named(server: Any, api: Any) -> None:
     prompt = api("vae_roundtrip")
     encode, clip = by_class(prompt, "SoraVAEEncode")[0], by_class(prompt, "SoraWorldClip")[0]

@@ -30,7 +30,13 @@ def test_an_identity_is_one_model_s_alone_and_lasts() -> None:
 def test_an_identity_outlasts_a_run() -> None:
     """What the host notes on hooks and context windows while it samples does not make another model of them: a clip
     that was cancelled goes on in the same session."""
-    assert all(case["before"] == case["after"] for case in cases("runs"))
+    found = cases("runs")
+    assert found and all(case["before"] == case["after"] for case in found)
+
+
+def test_attention_is_torch_s_where_the_host_asks_for_no_other() -> None:
+    found = {case["case"]: case["torch"] for case in cases("attention")}
+    assert len(found) == 5 and found == {option: not option for option in found}
 
 
 def test_strengths_are_not_rounded_by_the_precision_of_the_host() -> None:

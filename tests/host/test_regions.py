@@ -97,6 +97,52 @@ def test_a_ramp_of_a_text_with_itself_is_that_text_in_its_regions(server: Any, a
     assert (latents(server, prompt, sampler, tmp_path) - plain).abs().max() < 1e-4
 
 
+def mask_of(prompt: dict[str, Any], *parts: tuple[float, int]) -> list[Any]:
+    """Output that is a mask with so many frames of each value, of a size of its own."""
+    last: list[Any] = []
+    for value, count in parts:
+        solid, image, many = (f"{name} {value}" for name in ("solid", "image", "many"))
+        prompt[solid] = {"class_type": "SolidMask", "inputs": {"value": value, "width": 100, "height": 60}}
+        prompt[image] = {"class_type": "MaskToImage", "inputs": {"mask": [solid, 0]}}
+        prompt[many] = {"class_type": "RepeatImageBatch", "inputs": {"image": [image, 0], "amount": count}}
+        if last:
+            prompt["batch"] = {"class_type": "ImageBatch", "inputs": {"image1": last, "image2": [many, 0]}}
+        last = ["batch" if last else many, 0]
+    prompt["mask"] = {"class_type": "ImageToMask", "inputs": {"image": last, "channel": "red"}}
+    return ["mask", 0]
+
+
+@pytest.mark.parametrize("count", [1, 17])
+def test_white_masks_leave_regions_as_they_are(server: Any, api: Any, tmp_path: Path, count: int) -> None:
+    """One for the clip, or one a frame, on either side."""
+    prompt = api("regions")
+    sampler = by_class(prompt, "SoraSampler")[0]
+    inputs = prompt[sampler]["inputs"]
+    inputs |= {"steps": 2, "seed": 5}
+    plain = latents(server, prompt, sampler, tmp_path)
+    for side in ("positive", "negative"):
+        given = {"conditioning": inputs[side], "mask": mask_of(prompt, (1.0, count)), "strength": 1.0}
+        prompt[side] = {"class_type": "ConditioningSetMask", "inputs": given | {"set_cond_area": "default"}}
+        inputs[side] = [side, 0]
+    assert (latents(server, prompt, sampler, tmp_path) - plain).abs().max() < 1e-4
+
+
+def test_a_mask_a_frame_acts_where_it_is_white(server: Any, api: Any, tmp_path: Path) -> None:
+    """A text beside regions, under a mask whose last frame alone is white, acts on the last latent alone."""
+    prompt = api("regions")
+    sampler, text = by_class(prompt, "SoraSampler")[0], by_class(prompt, "SoraTextEncode")[0]
+    inputs = prompt[sampler]["inputs"]
+    inputs |= {"steps": 1, "seed": 5, "cfg": 1.0}
+    plain = latents(server, prompt, sampler, tmp_path)
+    given = {"conditioning": [text, 0], "mask": mask_of(prompt, (0.0, 16), (1.0, 1)), "strength": 1.0}
+    prompt["masked"] = {"class_type": "ConditioningSetMask", "inputs": given | {"set_cond_area": "default"}}
+    both = {"conditioning_1": inputs["positive"], "conditioning_2": ["masked", 0]}
+    prompt["both"] = {"class_type": "ConditioningCombine", "inputs": both}
+    inputs["positive"] = ["both", 0]
+    moved = (latents(server, prompt, sampler, tmp_path) - plain).abs().amax((0, 1, 3, 4))
+    assert moved[:-1].max() < 1e-4 and moved[-1] > 1e-2
+
+
 def test_regions_under_a_map_are_those_of_the_core(server: Any, api: Any, tmp_path: Path, bundled: Model) -> None:
     """What a map keeps stays, and the frame before it is led up to in every box alike."""
     prompt = api("patches")

@@ -125,4 +125,25 @@ class SofterAttention:
         return (patched,)
 
 
-NODE_CLASS_MAPPINGS = {"TinyWan": TinyWan, "SofterAttention": SofterAttention}
+class MovedPositions:
+    """A block in the place of another, which exchanges what it is given besides the tokens."""
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "patch"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 - the host's name
+        return {"required": {"model": ("MODEL",)}}
+
+    def patch(self, model: Any) -> tuple:
+        def moved(given: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+            places = given["pe"]  # (L, D) here, (1, L, ...) of the host's own
+            return extra["original_block"](given | {"pe": places.roll(3, 0 if places.is_complex() else 1)})
+
+        patched = model.clone()
+        patched.set_model_patch_replace(moved, "dit", "double_block", 1)
+        return (patched,)
+
+
+NODE_CLASS_MAPPINGS = {"TinyWan": TinyWan, "SofterAttention": SofterAttention, "MovedPositions": MovedPositions}
