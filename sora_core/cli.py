@@ -208,9 +208,13 @@ def evaluate(args: argparse.Namespace) -> None:
              "negative": given(args.negative, ""), "width": width, "height": height, "seed": args.seed}  # fmt: skip
     result: dict[str, Any]
     if args.vae is not None:
+        clips, defaults = given(args.clips, 96), pipeline.model.defaults
+        if clips < 1:
+            raise ValueError(f"clips is {clips}: it has to be at least 1")
+        sides = args.size or (defaults.width, defaults.height)
+        defaults.check(*sides, defaults.frames, pipeline.model.vae.config.time_factor)  # before minutes of work
         result = {"vae_psnr_db": scoring.vae_psnr(pipeline, args.vae, seed=args.seed)}
         print("\n".join(f"{name:24}{value:6.2f} dB" for name, value in result["vae_psnr_db"].items()))
-        clips = given(args.clips, 96)
         result |= scoring.through_vae(pipeline, clips=clips, width=width, height=height, seed=args.seed)
         print(scoring.table({"true clips": result["through the VAE"]}))
     elif args.tasks is not None:

@@ -94,22 +94,22 @@ def vae_psnr(
     pipeline: Pipeline, footage: Sequence[Path | str] = (), clips: int = 12, side: int = 192, seed: int = 0
 ) -> dict[str, float]:
     """Mean PSNR in dB after encoding and decoding: of `clips` held-out procedural clips of every style, 17 frames of
-    side x side, and of the first 17 frames of every video file in `footage`, cut to whole patches."""
+    side x side, and of the first 17 frames of every video file in `footage`, cut to whole patches, by its path."""
 
     def measure(frames: Tensor) -> float:
         video = frames_to_video(frames)
         return psnr(video, pipeline.model.vae.decode(pipeline.model.vae.encode(video)))
 
     rng, multiple = np.random.default_rng((seed, 1)), pipeline.model.vae.config.space_factor
+    videos = {str(path): read_video(path, max_frames=17).frames for path in footage}  # first: it may not be there
     found: dict[str, list[float]] = {style: [] for style in STYLES}
     while min(map(len, found.values())) < clips:
         scene = sample_scene(rng, split="held_out")
         if len(found[scene.style]) < clips:
             found[scene.style].append(measure(render(scene, 17, side, side)))
-    for path in footage:
-        frames = read_video(path, max_frames=17).frames
+    for name, frames in videos.items():
         height, width = (n // multiple * multiple for n in frames.shape[1:3])
-        found[Path(path).name] = [measure(frames[: (len(frames) - 1) // 4 * 4 + 1, :height, :width])]
+        found[name] = [measure(frames[: (len(frames) - 1) // 4 * 4 + 1, :height, :width])]
     return {name: round(float(np.mean(values)), 2) for name, values in found.items()}
 
 
@@ -184,8 +184,8 @@ def evaluate(
         rng = np.random.default_rng((seed, KINDS.index(kind)))
         scenes = [
             (split, draw_scene(rng, kind, split, width / height))
-            for split in ("train", "held_out")
-            for _ in range(clips // 2)
+            for split, count in (("train", clips - clips // 2), ("held_out", clips // 2))
+            for _ in range(count)
         ]
         prompts = [paraphrase(s, rng) if kind == "paraphrase" else canonical(s) for _, s in scenes]
         tally: Tally = defaultdict(lambda: defaultdict(list))

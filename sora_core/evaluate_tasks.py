@@ -11,6 +11,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,7 @@ def _transition(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     first = bench.scene()
     second = bench.scene()
     second = replace(second, background=first.background)
-    while not is_visible(second.things[0].colour, second.background):
+    while not is_visible(second.things[0].colour, second.background) or _alike(first, second):
         second = replace(bench.scene(), background=first.background)
     a, b = bench.clip(first)[:GIVEN], bench.clip(second)[MADE:]
     out = bench.make(interpolate(a, b, MADE), canonical(first), seed, then=canonical(second))
@@ -170,6 +171,11 @@ def _transition(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
             "one thing, were it a crossfade": all(one_thing(frame) >= SINGLE for frame in blend),
         },
     )  # fmt: skip
+
+
+def _alike(one: Scene, other: Scene) -> bool:
+    (a,), (b,) = one.things, other.things
+    return (a.shape, a.colour) == (b.shape, b.colour)
 
 
 def _reroll(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
@@ -207,7 +213,7 @@ def _recolour(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
         values[f"colour at {strength}"] = analyse(out).colour == colour
         values[f"track at {strength}"] = _same_track(source, out)
         values[f"both at {strength}"] = bool(values[f"colour at {strength}"] and values[f"track at {strength}"])
-    values["monotonic"] = changes == sorted(changes)
+    values["monotonic"] = all(less < more for less, more in pairwise(changes))
     return f"{thing.colour} -> {prompt}", outs[-2], values
 
 
@@ -215,6 +221,8 @@ def _restyle(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     """One plain clip under a prompt that names another style; shown at the strength before the last."""
     scene = bench.scene(*TRAVELS)
     style = STYLES[1:][bench.rng.integers(len(STYLES) - 1)]
+    while not is_visible(scene.things[0].colour, scene.background, style):
+        scene, style = bench.scene(*TRAVELS), STYLES[1:][bench.rng.integers(len(STYLES) - 1)]
     prompt = canonical(replace(scene, style=style))
     source, wanted = bench.clip(scene), (style, scene.things[0].shape, scene.things[0].colour)
     outs = [bench.make(edit(source, strength), prompt, seed) for strength in EDITS]
@@ -239,7 +247,9 @@ def _look(frames: Tensor, scene: Scene) -> tuple[str, ...]:
 
     shapes = [replace(thing, shape=shape) for shape in SHAPES]
     _, one = best([replace(scene, style=style, things=(other,)) for style in STYLES for other in shapes])
-    coloured = [replace(one.things[0], colour=colour) for colour in COLOURS if is_visible(colour, scene.background)]
+    coloured = [
+        replace(one.things[0], colour=colour) for colour in COLOURS if is_visible(colour, scene.background, one.style)
+    ]
     error, one = best([replace(one, things=(other,)) for other in coloured])
     if error >= best([replace(one, things=())])[0]:
         return ()

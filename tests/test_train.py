@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,14 @@ from sora_core.train.latents import Bucket, fill_bucket, near_things, read_bucke
 from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.novelty import nearest
 from sora_core.train.run import Run, Training, clip_gradients, fit, learning_rate
-from sora_core.train.text import WORDS, train_text
+from sora_core.train.text import train_text
 from sora_core.vae import VAE
 from sora_core.world import Scene, render, sample_scene
 from sora_core.world.captions import canonical, corpus
+from sora_core.world.prompts import _scene
+from sora_core.world.scene import check_words
+
+SAID = ("shape", "colour", "motion", "size", "speed")  # of a thing, in its caption
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +113,32 @@ def test_training_learns_to_read(tiny: Model, cache: Path, tmp_path: Path) -> No
 def test_wrong_captions_are_wrong_in_one_word() -> None:
     rng = np.random.default_rng(0)
     scenes = [sample_scene(rng) for _ in range(100)]
-    for attribute, words in WORDS.items():
-        for scene, wrong in zip(scenes, with_another(scenes, attribute), strict=True):
-            assert wrong != canonical(scene), (attribute, wrong)
-        assert len(words) > 2
+    for attribute in ("colour", "shape", "motion"):
+        for scene, text in zip(scenes, with_another(scenes, attribute), strict=True):
+            wrong = _scene(text, 0)
+            (one, *others), (other, *same_others) = scene.things, wrong.things
+            differ = [f.name for f in fields(one) if f.name in SAID and getattr(one, f.name) != getattr(other, f.name)]
+            assert differ == [attribute], (canonical(scene), text)
+            assert [canonical(replace(scene, things=(t,))) for t in others] == [
+                canonical(replace(scene, things=(t,))) for t in same_others
+            ]
+            words = other.shape, other.colour, other.motion, wrong.background, wrong.style, other.size, other.speed
+            check_words(*words, wrong.wall)
+
+
+def test_scenes_that_turn_are_told_as_the_one_or_the_other_alike(generator: torch.Generator) -> None:
+    """Where both ends are kept; behind a beginning that is kept alone the caption says what follows."""
+    rng = np.random.default_rng(0)
+    scenes = [sample_scene(rng, split="turning") for _ in range(40)]
+    one = {canonical(replace(scene, then=None)) for scene in scenes}
+    other = {canonical(scene.then) for scene in scenes if scene.then is not None}
+    z = torch.randn(40, 2, 5, 4, 4, generator=generator)
+    for cued, low, high in ((0.0, 0.4, 0.6), (1.0, 0.0, 0.05)):
+        training = DiTTraining(tokens=20 * 400, cued=cued)
+        *_, level, _, captions = draw_batch(rng, generator, training, z, scenes, None, (1, 2, 2))
+        told = [text for text in captions if (text in one) != (text in other)]
+        assert len(told) > 120 and low <= sum(text in one for text in told) / len(told) <= high
+        assert (level[:, :, 0] == 0).all() and (level.amax((1, 2, 3, 4)) > 0).all()
 
 
 def test_the_encoder_learns_the_words_and_a_kill_changes_nothing(tmp_path: Path) -> None:
@@ -371,6 +397,60 @@ def test_a_cache_is_of_one_seed(tmp_path: Path, tiny: Model, monkeypatch: pytest
         fill_bucket(tiny.vae, tmp_path, Bucket(1, 32, 32), 2, seed=6)
 
 
+def test_splits_of_one_seed_hold_other_scenes(tmp_path: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sora_core.train.latents.PART", 40)
+    splits = ("train", "plain", "spinning", "styled")
+    for split in splits:
+        fill_bucket(tiny.vae, tmp_path, Bucket(1, 32, 32), 40, split=split)
+    drawn = [scene for split in splits for scene in read_bucket(tmp_path, Bucket(1, 32, 32), split)[1]]
+    places = [(s.things[0].x, s.things[0].y) for s in drawn if isinstance(s, Scene)]
+    assert len(set(places)) == len(places) == 160
+
+
+def test_a_run_that_goes_on_with_other_settings_says_so(cache: Path, tiny: Model, tmp_path: Path) -> None:
+    training = DiTTraining(steps=4, mix=(("1x32x32", 1.0),), save_every=2, log_every=1, validate_every=QUIET)
+    train_dit(tmp_path, cache, trainee(tiny), training, stop_at=2)
+    train_dit(tmp_path, cache, trainee(tiny), replace(training, seed=7, steps=3))
+    assert [line["changed"] for line in lines(tmp_path) if "changed" in line] == [{"steps": [4, 3], "seed": [0, 7]}]
+    assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("latents --vae V --cache C --bucket 1x32x32 --clips 0", "0: give a whole number, at least 1"),
+        ("latents --vae V --cache C --bucket 1x32x32 --clips 2 --seed -1", "-1: give a whole number, at least 0"),
+        ("vae --run R --steps 1.5", "1.5: give a whole number, at least 1"),
+        ("dit --vae V --cache C --run R --device foo", "foo: write cpu or cuda"),
+    ],
+)
+def test_options_that_cannot_be_are_named(
+    arguments: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", *arguments.split()])
+    with pytest.raises(SystemExit):
+        main()
+    assert words in capsys.readouterr().err
+
+
+def test_novelty_is_measured_in_the_latents_of_its_model(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["novelty", "--cache", str(cache), "--bucket", "1x32x32", "--out", str(tmp_path / "new.png")]
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    with pytest.raises(SystemExit, match="holds latents of another VAE than the model's"):
+        main()
+
+
+def test_scenes_that_turn_need_a_middle(tmp_path: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sora_core.train.latents.PART", 2)
+    fill_bucket(tiny.vae, tmp_path / "cache", Bucket(1, 32, 32), 2, split="turning")
+    training = DiTTraining(steps=1, mix=(("1x32x32:turning", 1.0),))
+    with pytest.raises(ValueError, match="mix: scenes of 1x32x32 that turn have no middle"):
+        train_dit(tmp_path / "run", tmp_path / "cache", trainee(tiny), training)
+    assert not (tmp_path / "run").exists()
+
+
 def test_seeds_alone_decide_the_first_weights(tiny: Model) -> None:
     first = trainee(tiny)
     torch.rand(7)
@@ -394,7 +474,8 @@ def test_a_validation_that_was_killed_is_made_again(tmp_path: Path) -> None:
 
         fit(run, module, lambda rng, generator: module(torch.ones(2)).square().sum(), validate)
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        return [{key: line[key] for key in line if key in ("step", "validation")} for line in lines]
+        told = [line for line in lines if "changed" not in line]  # the run is looked at with other settings below
+        return [{key: line[key] for key in line if key in ("step", "validation")} for line in told]
 
     whole = train(tmp_path / "whole", kill=False)
     assert [line["step"] for line in whole] == [5, 6, 10, 12]

@@ -45,6 +45,20 @@ def test_vae_learns_one_clip_and_a_kill_changes_nothing(tmp_path: Path) -> None:
     assert same(train_vae(tmp_path / "killed", config, training, source), whole)
 
 
+@pytest.mark.parametrize("crop", [0, 60])
+def test_crops_that_do_not_divide_are_refused_before_a_run_begins(tmp_path: Path, crop: int) -> None:
+    with pytest.raises(ValueError, match=f"crop {crop}: its side has to be a multiple of 16 pixels"):
+        train_vae(tmp_path / "run", PRESETS["tiny"].vae, VAETraining(crop=crop))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_began_near_another_goes_on_so_or_not_at_all(untrained: VAE, tmp_path: Path) -> None:
+    training = VAETraining(steps=2, batch_frames=2, crop=32, lengths=((1, 1.0),), save_every=1, validate_every=QUIET)
+    train_vae(tmp_path, untrained.config, training, near=untrained, stop_at=1)
+    with pytest.raises(ValueError, match="or one that began from another"):
+        train_vae(tmp_path, untrained.config, training)
+
+
 def test_a_decoder_goes_on_alone_and_latents_stay(untrained: VAE, tmp_path: Path) -> None:
     clip = random_crop(np.random.default_rng(0), 5, 32)
     training = VAETraining(

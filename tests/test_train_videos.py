@@ -103,7 +103,9 @@ def test_a_folder_of_videos_becomes_latents_with_their_captions(
     assert len(read_bucket(tmp_path / "cache", BUCKET, new.name.partition("-")[0])[0]) >= 2
 
 
-def test_what_has_changed_since_reaches_the_cache_or_is_refused(untrained: VAE, tmp_path: Path) -> None:
+def test_what_has_changed_since_reaches_the_cache_or_is_refused(
+    untrained: VAE, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one, other, cache = (tmp_path / name for name in ("one", "other", "cache"))
     write(one, "0.mp4", noise(17), "a dog")
     write(one, "1.mp4", noise(6, seed=1), "a cat")
@@ -120,6 +122,11 @@ def test_what_has_changed_since_reaches_the_cache_or_is_refused(untrained: VAE, 
     with pytest.raises(ValueError, match=r"holds clips of another 1\.mp4 than .*other"):
         fill_from_videos(untrained, cache, BUCKET, other)
     assert torch.equal(read_bucket(cache, BUCKET, VIDEOS)[0], more)
+    capsys.readouterr()
+    (one / "1.mp4").unlink()
+    fill_from_videos(untrained, cache, BUCKET, one, most=1)
+    assert len(read_bucket(cache, BUCKET, VIDEOS)[0]) == 2  # what is gone is still there, which is said
+    assert "trained on all the same; to leave them out, remove videos-1.mp4.safetensors" in capsys.readouterr().out
 
 
 def test_a_file_that_is_no_video_stops_none_of_the_others(untrained: VAE, tmp_path: Path) -> None:

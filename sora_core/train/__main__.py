@@ -19,7 +19,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ from ..world.captions import corpus
 from ..world.scene import SPLITS
 from . import fast
 from .dit import DiTTraining, Trainee, deepened, train_dit
-from .latents import Bucket, fill_bucket, read_bucket
+from .latents import Bucket, cache_of, fill_bucket, read_bucket
 from .novelty import novelty as measure_novelty
 from .run import Training, rank
 from .text import train_text
@@ -243,6 +243,8 @@ def novelty(args: argparse.Namespace) -> None:
     _check_free(args.out, ".png")
     pipeline, bucket = Pipeline.load(args.model), Bucket.parse(args.bucket)
     training, scenes = read_bucket(args.cache, bucket, args.split or "train")
+    if cache_of(args.cache) not in ("", pipeline.model.vae.fingerprint()):
+        raise ValueError(f"{args.cache} holds latents of another VAE than the model's; give the cache that it has")
     words = scene_of("circle", "red", "moves left", "sky", rng=np.random.default_rng(0))
     found, pairs = measure_novelty(pipeline, words, training, bucket)
     clips, labels = [], []
@@ -324,9 +326,27 @@ def main() -> None:
         sys.exit(f"error: {' '.join(str(error).split())}")
 
 
+def _at_least(least: int) -> Callable[[str], int]:
+    """A whole number that is no less, for argparse."""
+
+    def number(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: give a whole number, at least {least}")
+        return int(text)
+
+    return number
+
+
+def _device(text: str) -> torch.device:
+    try:
+        return torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text}: write cpu or cuda") from None
+
+
 OPTIONS: dict[str, dict] = {
     "preset": {"choices": list(PRESETS), "help": "sizes of the networks (default: mini)"},
-    "seed": {"type": int, "help": "draws everything that is random (default: 0)"},
+    "seed": {"type": _at_least(0), "help": "draws everything that is random (default: 0)"},
     "run": {
         "type": Path,
         "required": True,
@@ -338,8 +358,8 @@ OPTIONS: dict[str, dict] = {
     "start": {"type": Path, "help": "a checkpoint whose transformer and text encoder to go on from, instead"},
     "model": {"type": Path, "default": BUNDLED, "help": "a checkpoint (default: bundled sora-mini)"},
     "out": {"type": Path, "required": True, "help": "checkpoint to write, or sheet of clips (.png)"},
-    "steps": {"type": int, "help": "length of the run; may be moved when it goes on"},
-    "crop": {"type": int, "help": "side of the crops, pixels"},
+    "steps": {"type": _at_least(1), "help": "length of the run; may be moved when it goes on"},
+    "crop": {"type": _at_least(1), "help": "side of the crops, pixels"},
     "decoder_of": {"type": Path, "help": "a trained VAE: train its decoder alone, its latents stay"},
     "near": {"type": Path, "help": "a trained VAE or a checkpoint: begin from it, its latents stay near"},
     "nearness": {"type": float, "help": "with --near: weight of that"},
@@ -347,7 +367,7 @@ OPTIONS: dict[str, dict] = {
     "textures": {"type": float, "help": "share of batches of moving textures, for footage"},
     "styles": {"nargs": "+", "metavar": "STYLE=WEIGHT", "help": "how often each is drawn, as in outline=0.5 plain=0.5"},
     "squared": {"type": float, "help": "weight of the squared error beside the absolute one (default: 1)"},
-    "tokens": {"type": int, "help": "tokens in a batch"},
+    "tokens": {"type": _at_least(1), "help": "tokens in a batch"},
     "learning_rate": {"type": float},
     "decay": {"type": float, "help": "share of the run over which the rate falls to zero"},
     "shift": {"type": float, "help": "of the levels, at 80 tokens"},
@@ -360,13 +380,16 @@ OPTIONS: dict[str, dict] = {
     "independent": {"type": float, "help": "share of samples with a level per frame"},
     "edited": {"type": float, "help": "share of styled samples that begin from the same in plain style"},
     "focus": {"type": float, "help": "how much more the loss counts near things of the world (default: 0)"},
-    "deepen": {"type": int, "help": "with --start: a copy behind every so many blocks, which adds nothing at first"},
+    "deepen": {
+        "type": _at_least(1),
+        "help": "with --start: a copy behind every so many blocks, which adds nothing at first",
+    },
     "bf16": {"action": "store_true", "help": "multiply in bfloat16: faster on some CPUs, slower on others"},
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
-    "clips": {"type": int, "help": "how many at least; with --videos, how many of each at most"},
+    "clips": {"type": _at_least(1), "help": "how many at least; with --videos, how many of each at most"},
     "split": {"choices": SPLITS[:-1], "help": "which scenes (default: train)"},
     "videos": {"type": Path, "help": "a folder of videos, each beside a .txt of its captions, instead of the world"},
-    "device": {"type": torch.device, "default": torch.device("cpu"), "help": "cpu or cuda (default: cpu)"},
+    "device": {"type": _device, "default": torch.device("cpu"), "help": "cpu or cuda (default: cpu)"},
     "defaults": {"default": "{}", "help": "settings of SamplingDefaults, as JSON"},
     "provenance": {"type": Path, "help": "JSON file with how the model was made"},
     "scores": {"type": Path, "help": "JSON file written by `evaluate --out`"},

@@ -30,11 +30,13 @@ from ..vae import VAE
 from ..video import write_video
 from ..world import Scene
 from ..world.captions import canonical
+from ..world.scene import Thing, check_words
 from .latents import (
     HELD_OUT_VIDEOS,
     VIDEOS,
     Bucket,
     Subject,
+    cache_of,
     canonical_of,
     caption_of,
     near_things,
@@ -221,15 +223,24 @@ def validation_loss(trainee: Trainee, latents: Tensor, captions: Sequence[str]) 
 
 
 def with_another(scenes: Sequence[Scene], attribute: str, seed: int = 0) -> list[str]:
-    """Canonical captions that are wrong in one attribute of the first thing."""
+    """Canonical captions of the world that are wrong in one attribute of the first thing."""
     rng = np.random.default_rng(seed)
     captions = []
     for scene in scenes:
         thing = scene.things[0]
-        others = [word for word in WORDS[attribute] if word != getattr(thing, attribute)]
-        wrong = replace(thing, **{attribute: others[rng.integers(len(others))]})
-        captions.append(canonical(replace(scene, things=(wrong, *scene.things[1:]))))
+        others = [replace(thing, **{attribute: w}) for w in WORDS[attribute] if w != getattr(thing, attribute)]
+        others = [other for other in others if _is_of_the_world(scene, other)]
+        captions.append(canonical(replace(scene, things=(others[rng.integers(len(others))], *scene.things[1:]))))
     return captions
+
+
+def _is_of_the_world(scene: Scene, thing: Thing) -> bool:
+    words = thing.shape, thing.colour, thing.motion, scene.background, scene.style, thing.size, thing.speed
+    try:
+        check_words(*words, scene.wall)
+    except ValueError:
+        return False
+    return True
 
 
 def held_out_of(cache: Path | str, bucket: Bucket, split: str, most: int = 32) -> tuple[Tensor, list[Subject]]:
@@ -273,12 +284,14 @@ def train_dit(
     cache: a latent cache with the buckets of `training.mix` and, for validation, held-out latents of the first.
     vae: draws sample sheets where given. stop_at: leave after this step, as a kill would.
     """
-    mark = Path(cache) / "vae.txt"
-    latents_of = mark.read_text(encoding="utf-8") if mark.exists() else ""  # the VAE's fingerprint
+    latents_of = cache_of(cache)
     names, weights = zip(*training.mix, strict=True)
     shares = np.array(weights) / sum(weights)
     parts = [(Bucket.parse(size), split or "train") for size, _, split in (name.partition(":") for name in names)]
     buckets = [(*read_bucket(cache, bucket, split), read_sources(cache, bucket, split)) for bucket, split in parts]
+    for bucket, (latents, subjects, _) in zip((bucket for bucket, _ in parts), buckets, strict=True):
+        if latents.shape[2] < 3 and any(isinstance(one, Scene) and one.then is not None for one in subjects):
+            raise ValueError(f"mix: scenes of {bucket} that turn have no middle; take them of 9 frames or more")
     device = next(trainee.parameters()).device
     if vae is not None and latents_of not in ("", vae.fingerprint()):
         raise ValueError(f"{cache} holds latents of another VAE than the one that draws the sheets; give that one")
@@ -354,7 +367,7 @@ def draw_batch(
             over = rng.random() < training.cued
             made = draw_turn(rng, shape) if over else draw_gap(rng, shape)
             levels.append(training_levels(1, generator, shift).view(1, 1, 1, 1).minimum(made))
-            subject = subject.then if over or rng.random() < 0.5 else subject
+            subject = subject.then if over or rng.random() < 0.5 else replace(subject, then=None)
         captions.append(caption_of(subject, rng))
     return x0, noise, torch.stack(levels), near, captions
 

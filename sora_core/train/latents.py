@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -74,6 +75,12 @@ def claim(vae: VAE, folder: Path | str, bucket: Bucket) -> Path:
     return folder
 
 
+def cache_of(folder: Path | str) -> str:
+    """Fingerprint of the VAE whose latents a cache holds."""
+    mark = Path(folder) / "vae.txt"
+    return mark.read_text(encoding="utf-8") if mark.exists() else ""
+
+
 @torch.no_grad()
 def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: int = 0, split: str = "train") -> None:
     """Encode at least `clips` clips of a bucket into `folder`, leaving the parts that exist alone. Raises ValueError
@@ -88,7 +95,7 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
                         f"{path} was drawn from seed {drawn}, not {seed}: give that one, or choose another folder"
                     )
             continue
-        rng = np.random.default_rng((seed, part, bucket.frames, bucket.height, bucket.width))
+        rng = np.random.default_rng((seed, part, bucket.frames, bucket.height, bucket.width, crc32(split.encode())))
         scenes = [sample_scene(rng, bucket.width / bucket.height, split=split) for _ in range(PART)]
         tensors = {"latents": _encoded(vae, bucket, scenes)}
         if split == STYLED:

@@ -48,7 +48,7 @@ def novelty(
     for name, clips in (("made", made), ("world", world)):
         distance, index = nearest(torch.cat([pipeline.encode(clip) for clip in clips]), training)
         places = torch.stack([follow(clip)[0] for clip in clips])
-        radii = torch.tensor([analyse(clip).radius for clip in clips])
+        radii = torch.tensor([seen.radius for seen in map(analyse, clips) if seen.shape is not None])
         found[name] = {
             "distance, median": median(distance.tolist()),
             "distance, least": float(distance.min()),

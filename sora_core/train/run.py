@@ -56,14 +56,20 @@ class Run:
         self.folder, self.training = Path(folder), training
         self.samples = self.folder / "samples"
         self._begin = time.monotonic()
+        self.changed: dict[str, Any] = {}  # settings that a run goes on with, by what they were and what they are
         if rank() > 0:
             return
         path = self.folder / "settings.json"
         text = json.dumps({"networks": networks, "training": asdict(training)}, indent=2) + "\n"
         if (self.folder / "state.pt").exists():
-            known = json.loads(path.read_text(encoding="utf-8"))["networks"]
-            if known != json.loads(text)["networks"]:
-                raise ValueError(f"{folder} holds a run of another network; choose another folder")
+            known, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+            if known["networks"] != wanted["networks"]:
+                raise ValueError(
+                    f"{folder} holds a run of another network, or one that began from another; choose another folder"
+                )
+            before = known["training"]
+            now = {k: v for k, v in wanted["training"].items() if not k.endswith("_every")}
+            self.changed = {k: [before.get(k), v] for k, v in now.items() if before.get(k) != v}
         elif left := sorted([*self.folder.glob("log.jsonl"), *self.folder.glob("*.safetensors")]):
             raise ValueError(
                 f"{folder} holds {left[0].name} of a run whose state.pt is gone: bring that back to go on, or choose "
@@ -92,10 +98,11 @@ class Run:
             torch.save(state, partial)
 
     def validated(self, step: int) -> bool:
-        """Whether the log has more of a step than its loss."""
+        """Whether the log has more of a step than its loss and the settings that it went on with."""
         log = self.folder / "log.jsonl"
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        return any(line["step"] == step and "loss" not in line for line in map(json.loads, lines))
+        found = [line for line in map(json.loads, lines) if line["step"] == step]
+        return any("loss" not in line and "changed" not in line for line in found)
 
     def load(self) -> dict[str, Any] | None:
         """The last saved state, or None at the start of a run. The log goes back to that step, too. All processes get
@@ -146,6 +153,8 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         average.take(state["average"])
         step, norms, losses = state["step"], state["norms"], state["losses"]
+        if run.changed:
+            run.log(step, changed=run.changed)
 
     def save() -> None:
         state = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "average": average.values}

@@ -138,9 +138,13 @@ def train_vae(
         raise ValueError("either the decoder alone goes on, or all of it near to what it was: not both")
     if unknown := sorted({style for style, _ in training.styles} - set(STYLES)):
         raise ValueError(f"style {unknown[0]!r} is not of the world; use {', '.join(STYLES)}")
+    multiple = 2 * config.space_factor
+    if training.crop < 1 or training.crop % multiple:
+        raise ValueError(f"crop {training.crop}: its side has to be a multiple of {multiple} pixels, above 0")
     begun = decoder_of or near
     config = config if begun is None else begun.config
-    run = Run(folder, {"vae": config.to_dict()}, training)
+    from_other = {name: one.fingerprint() for name, one in (("decoder of", decoder_of), ("near", near)) if one}
+    run = Run(folder, {"vae": config.to_dict(), **from_other}, training)
     source = source or partial(random_crop, styles=training.styles)
     with torch.random.fork_rng():
         torch.random.manual_seed(training.seed)

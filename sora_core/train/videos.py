@@ -105,6 +105,8 @@ def _has(target: Path, path: Path, captions: tuple[str, ...], most: int | None) 
         )
     if about["most"] == str(clips) and (most is None or most > clips):  # there may be more
         return False
+    if most is not None and most < clips:
+        return False
     told = json.dumps([captions] * clips)
     if about["captions"] != told:
         latents = load_file(target)
@@ -127,9 +129,15 @@ def fill_from_videos(vae: VAE, folder: Path | str, bucket: Bucket, videos: Path,
     held = {path for path, name in names.items() if zlib.crc32(name.encode()) % HELD_OUT == 0}
     if len(held) == len(found):  # else there would be nothing to learn
         held = set()
-    wanted = []
+    wanted, here_of = [], {path: f"{name.replace('/', '%2F')}.safetensors" for path, name in names.items()}
+    expected = {f"{split}-{name}" for split in (VIDEOS, HELD_OUT_VIDEOS) for name in here_of.values()}
+    if gone := sorted(path for path in folder.glob(f"{VIDEOS}*.safetensors") if path.name not in expected):
+        tqdm.write(
+            f"{len(gone)} of the videos in the cache are not in {videos}, and are trained on all the same; to leave "
+            f"them out, remove {', '.join(path.name for path in gone)} from {folder}"
+        )
     for path, captions in found:
-        name = f"{names[path].replace('/', '%2F')}.safetensors"
+        name = here_of[path]
         targets = [folder / f"{split}-{name}" for split in (VIDEOS, HELD_OUT_VIDEOS)]
         here = next((target for target in targets if target.exists()), targets[path in held])
         if not _has(here, path, captions, most):
