@@ -28,6 +28,7 @@ from sora_core.train.dit import (
     deepened,
     draw_batch,
     draw_gap,
+    draw_level_map,
     draw_strengths,
     draw_turn,
     edit_noise,
@@ -39,7 +40,7 @@ from sora_core.train.dit import (
 from sora_core.train.latents import Bucket, fill_bucket, near_things, read_bucket, read_sources
 from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.novelty import nearest
-from sora_core.train.run import Run, Training, clip_gradients, fit, learning_rate
+from sora_core.train.run import Optimizers, Run, Training, clip_gradients, fit, learning_rate
 from sora_core.train.text import train_text
 from sora_core.vae import VAE
 from sora_core.world import Scene, render, sample_scene
@@ -236,6 +237,21 @@ def test_strength_maps_keep_something_and_make_something() -> None:
         assert all((f.amax((-1, -2)) == f.amin((-1, -2))).all() for f in folded)  # whole patches
 
 
+def test_levels_are_drawn_as_often_in_each_way_as_is_asked(generator: torch.Generator) -> None:
+    """One for the whole clip; one for each of its frames; or one beside patches that are kept."""
+    rng = np.random.default_rng(0)
+    for conditioned, independent in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.5, 0.25)):
+        training = DiTTraining(conditioned=conditioned, independent=independent)
+        maps = [draw_level_map(rng, generator, training, (5, 4, 4), 2.0)[0] for _ in range(400)]
+        flat = [bool((one == one[:, :1, :1]).all()) for one in maps]
+        kept = [bool((one <= SOFT).any() and (one > SOFT).any()) for one in maps]
+        whole = [bool((one == one.flatten()[0]).all()) for one in maps]
+        frames = [f and not w and len(one[:, 0, 0].unique()) == 5 for f, w, one in zip(flat, whole, maps, strict=True)]
+        assert np.mean(whole) == pytest.approx(1 - conditioned - independent, abs=0.08)
+        assert np.mean(frames) == pytest.approx(independent, abs=0.08)
+        assert np.mean(kept) >= 0.8 * conditioned
+
+
 def test_gaps_keep_both_ends_whole() -> None:
     rng = np.random.default_rng(0)
     for shape in [(3, 4, 4), (5, 8, 8), (9, 16, 8)]:
@@ -382,6 +398,30 @@ def test_a_gradient_that_is_not_finite_is_reported() -> None:
     weight.grad = torch.tensor([3.0, 0.0, 4.0])
     assert clip_gradients([weight], history)
     assert float(weight.grad.norm()) == pytest.approx(1.0)
+
+
+def test_gradients_are_clipped_to_twice_what_they_mostly_are() -> None:
+    weight, history = torch.nn.Parameter(torch.zeros(1)), [1.0] * 40 + [3.0] * 10
+    for norm, clipped in ((1.5, 1.5), (9.0, 2.0)):
+        weight.grad = torch.tensor([norm])
+        assert clip_gradients([weight], history) and float(weight.grad) == pytest.approx(clipped, rel=1e-4)
+    assert history[-2:] == [1.5, 4.0]  # one that is far off counts as twice the limit
+
+
+def test_rates_are_those_of_their_kind(tiny: Model) -> None:
+    """Muon has the matrices; inputs, outputs and single channels go at AdamW's share, the text at a tenth of that."""
+    whole = trainee(tiny)
+    parts = Optimizers(whole, 1e-2, slow="text.", adamw=0.2).parts
+    rates = {id(p): group["peak"] for part in parts for group in part.param_groups for p in group["params"]}
+    named = dict(whole.named_parameters())
+    assert len(rates) == len(named)
+    for name, rate in (
+        ("dit.blocks.0.ffn.0.weight", 1e-2), ("dit.blocks.0.ffn.0.bias", 2e-3), ("dit.head.head.weight", 2e-3),
+        ("dit.patch_embedding.weight", 2e-3), ("dit.blocks.0.modulation", 2e-3),
+        (next(n for n in named if n.startswith("text.") and named[n].ndim == 2), 2e-4),
+    ):  # fmt: skip
+        assert rates[id(named[name])] == pytest.approx(rate), name
+    assert {type(part).__name__ for part in parts} == {"AdamW", "Muon"}
 
 
 def test_a_cache_belongs_to_one_vae(cache: Path, tiny: Model) -> None:

@@ -342,6 +342,15 @@ def test_the_wall_analysis_notices_a_change(rng):
     assert not analyse_wall(frames).same
 
 
+@pytest.mark.parametrize(("ratio", "same"), [(1.1, True), (1.35, False)])
+def test_behind_the_wall_a_thing_keeps_its_size(rng, ratio, same):
+    scene = scene_of("star", "red", "moves right", "sky", "plain", "small", wall=True, rng=rng)
+    larger = replace(scene, things=(replace(scene.things[0], radius=scene.things[0].radius * ratio),))
+    left_half = torch.arange(128)[:, None] < 64
+    frames = torch.where(left_half, render(scene, 17, 128, 128), render(larger, 17, 128, 128))
+    assert analyse_wall(frames).same == same
+
+
 def test_a_thing_goes_behind_the_wall_only_where_it_leaves_one_side_and_enters_the_other(rng):
     scene = scene_of("star", "red", "moves right", "sky", wall=True, rng=rng)
     passing, open_air = render(scene, 17, 64, 64), render(replace(scene, wall=False), 17, 64, 64)
