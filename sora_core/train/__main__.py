@@ -386,7 +386,10 @@ OPTIONS: dict[str, dict] = {
     },
     "bf16": {"action": "store_true", "help": "multiply in bfloat16: faster on some CPUs, slower on others"},
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
-    "clips": {"type": _at_least(1), "help": "how many at least; with --videos, how many of each at most"},
+    "clips": {
+        "type": _at_least(1),
+        "help": "how many at least; with --videos, how many at most of each that is not there yet",
+    },
     "split": {"choices": SPLITS[:-1], "help": "which scenes (default: train)"},
     "videos": {"type": Path, "help": "a folder of videos, each beside a .txt of its captions, instead of the world"},
     "device": {"type": _device, "default": torch.device("cpu"), "help": "cpu or cuda (default: cpu)"},

@@ -161,13 +161,13 @@ def analyse_wall(frames: Tensor) -> WallAnalysis:
     motion = "moves right" if times[0] <= times[1] else "moves left"
     if motion == "moves left":
         sides.reverse()
-        amounts.reverse()
     entered, left = (_analyse_region(side, background, pixel) for side in sides)
+    near, far = (_measure(_segment(side, background, pixel), pixel).area for side in sides)  # (T,)
     few = max(1, len(frames) // _WALL_ENDS)
-    there, here = float(amounts[1][:few].mean()), float(amounts[0][-few:].mean())  # at first, at last
-    passes = there <= _LEFT_OVER * float(amounts[1].max()) and here <= _LEFT_OVER * float(amounts[0].max())
-    middle = frames[:, :, width // 2 - reach // 2 : width // 2 + reach // 2 + 1]
-    hides = float(_distance(middle, torch.tensor(WALL_COLOUR)).median()) < _SEEN
+    there, here = float(far[:few].mean()), float(near[-few:].mean())  # at first, at last
+    passes = there <= _LEFT_OVER * float(far.max()) and here <= _LEFT_OVER * float(near.max())
+    middle = frames[:, :, width // 2 - reach // 2 : width // 2 + reach // 2 + 1].reshape(-1, 3).median(0).values
+    hides = float(_distance(middle, torch.tensor(WALL_COLOUR))) < float(_distance(middle, background))
     same = entered.shape is not None and entered.shape == left.shape and entered.colour == left.colour
     same = same and abs(left.radius / entered.radius - 1) <= 0.2
     return WallAnalysis(entered, left, motion, same and passes and hides)
