@@ -388,7 +388,7 @@ OPTIONS: dict[str, dict] = {
     "bucket": {"required": True, "help": "frames x height x width, as in 17x64x64"},
     "clips": {
         "type": _at_least(1),
-        "help": "how many at least; with --videos, how many at most of each that is not there yet",
+        "help": "how many at least; with --videos, at most of each that is new",
     },
     "split": {"choices": SPLITS[:-1], "help": "which scenes (default: train)"},
     "videos": {"type": Path, "help": "a folder of videos, each beside a .txt of its captions, instead of the world"},
