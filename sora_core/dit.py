@@ -263,9 +263,10 @@ class DiT(nn.Module):
         """Tokens (B, L, D) through one block; a host may put something in its place."""
         return self.blocks[number](x, levels, positions, text, grid)
 
-    def forward(self, x: Tensor, timestep: Tensor, text: Tensor | TextKV) -> Tensor:
+    def forward(self, x: Tensor, timestep: Tensor, text: Tensor | TextKV, places: Tensor | None = None) -> Tensor:
         """Velocity (B, out_dim, T, H, W) of latents (B, in_dim, T, H, W) at timesteps (B,) or (B, L), given a text
-        (B, S, text_dim) or its prepared keys and values."""
+        (B, S, text_dim) or its prepared keys and values. places: (B, L, 24) of the tokens of windows of larger frames,
+        as `fourier_positions` has them of whole ones."""
         grid = Grid.of(tuple(x.shape[2:]), self.config.patch)
         if not isinstance(text, TextKV):
             text = self.prepare_text(text)
@@ -276,7 +277,8 @@ class DiT(nn.Module):
             patches = patches + self.neighbour_embedding(x)
         x = patches.flatten(2).transpose(1, 2)  # B L D
         if self.position_embedding is not None:
-            x = x + self.position_embedding(fourier_positions((grid.t, grid.h, grid.w), x.device).to(x.dtype))
+            places = fourier_positions((grid.t, grid.h, grid.w), x.device) if places is None else places
+            x = x + self.position_embedding(places.to(x.dtype))
         for number, pair in enumerate(zip(text.keys, text.values, strict=True)):
             x = self.run_block(number, x, levels, positions, pair, grid)
         return unpatchify(self.head(x, levels), grid)

@@ -15,29 +15,19 @@ from training import QUIET, lines, same, trainee
 
 from sora_core.checkpoint import Model, load_checkpoint
 from sora_core.config import PRESETS
-from sora_core.flow import add_noise
 from sora_core.pipeline import Pipeline, frames_to_video
 from sora_core.text import tokenize, train_tokenizer
-from sora_core.timeline import SOFT
 from sora_core.train import fast
 from sora_core.train.__main__ import main, save_vae, take_tokenizer
 from sora_core.train.dit import (
-    EDIT_STRENGTHS,
     DiTTraining,
     Trainee,
     deepened,
-    draw_batch,
-    draw_gap,
-    draw_level_map,
-    draw_strengths,
-    draw_turn,
-    edit_noise,
-    focused,
     train_dit,
     validation_loss,
     with_another,
 )
-from sora_core.train.latents import Bucket, fill_bucket, near_things, read_bucket, read_sources
+from sora_core.train.latents import Bucket, fill_bucket, read_bucket, read_sources
 from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.novelty import nearest
 from sora_core.train.run import Optimizers, Run, Training, clip_gradients, fit, learning_rate
@@ -70,9 +60,9 @@ def test_cached_latents_are_the_latents_of_their_scenes(untrained: VAE, cache: P
         Bucket.parse("17x64")
 
 
-@pytest.mark.parametrize("muon", [False, True])
+@pytest.mark.parametrize(("muon", "masks"), [(False, 0.0), (True, 0.1)])
 def test_a_killed_run_goes_on_as_if_nothing_happened(
-    tiny: Model, untrained: VAE, cache: Path, tmp_path: Path, muon: bool
+    tiny: Model, untrained: VAE, cache: Path, tmp_path: Path, muon: bool, masks: float
 ) -> None:
     """Weights, log and sheets: killed after a sheet, between two saves."""
     training = DiTTraining(
@@ -80,15 +70,17 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(
         tokens=16,
         mix=(("1x32x32", 1.0),),
         muon=muon,
+        masks=masks,
         save_every=5,
         log_every=4,
         validate_every=4,
         sheet_every=4,
     )
-    whole = train_dit(tmp_path / "whole", cache, trainee(tiny), training, untrained)
-    train_dit(tmp_path / "killed", cache, trainee(tiny), training, untrained, stop_at=9)  # the last state is of step 8
-    again = train_dit(tmp_path / "killed", cache, trainee(tiny), training, untrained)
-    assert same(again, whole) and not same(trainee(tiny), whole)
+    whole = train_dit(tmp_path / "whole", cache, trainee(tiny, bool(masks)), training, untrained)
+    killed = tmp_path / "killed"
+    train_dit(killed, cache, trainee(tiny, bool(masks)), training, untrained, stop_at=9)  # the last state is of step 8
+    again = train_dit(killed, cache, trainee(tiny, bool(masks)), training, untrained)
+    assert same(again, whole) and not same(trainee(tiny, bool(masks)), whole)
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
     sheets = [sorted(p.name for p in (tmp_path / name / "samples").iterdir()) for name in ("killed", "whole")]
     assert sheets[0] == sheets[1] == ["000004.png", "000008.png", "000012.png"]
@@ -127,21 +119,6 @@ def test_wrong_captions_are_wrong_in_one_word() -> None:
             check_words(*words, wrong.wall)
 
 
-def test_scenes_that_turn_are_told_as_the_one_or_the_other_alike(generator: torch.Generator) -> None:
-    """Where both ends are kept; behind a beginning that is kept alone the caption says what follows."""
-    rng = np.random.default_rng(0)
-    scenes = [sample_scene(rng, split="turning") for _ in range(40)]
-    one = {canonical(replace(scene, then=None)) for scene in scenes}
-    other = {canonical(scene.then) for scene in scenes if scene.then is not None}
-    z = torch.randn(40, 2, 5, 4, 4, generator=generator)
-    for cued, low, high in ((0.0, 0.4, 0.6), (1.0, 0.0, 0.05)):
-        training = DiTTraining(tokens=20 * 400, cued=cued)
-        *_, level, _, captions = draw_batch(rng, generator, training, z, scenes, None, (1, 2, 2))
-        told = [text for text in captions if (text in one) != (text in other)]
-        assert len(told) > 120 and low <= sum(text in one for text in told) / len(told) <= high
-        assert (level[:, :, 0] == 0).all() and (level.amax((1, 2, 3, 4)) > 0).all()
-
-
 def test_the_encoder_learns_the_words_and_a_kill_changes_nothing(tmp_path: Path) -> None:
     """After a short run it tells colours it has read, from any kind of caption; a longer one tells all."""
     config = PRESETS["tiny"].text
@@ -168,33 +145,6 @@ def _stop_at(call: int, last: int, *args: Any) -> Scene:
     if call == last:
         raise KeyboardInterrupt
     return sample_scene(*args)
-
-
-@pytest.mark.parametrize("split", ["plain", "pairs", "turning", "train"])
-@pytest.mark.parametrize(("frames", "height", "width"), [(17, 128, 128), (1, 192, 192), (9, 128, 256)])
-def test_things_stand_where_the_loss_is_told_they_do(split: str, frames: int, height: int, width: int) -> None:
-    """All that a frame shows beside its background lies near things, in the latent that covers the frame."""
-    rng = np.random.default_rng(3)
-    scenes = [scene for scene in (sample_scene(rng, width / height, split) for _ in range(20)) if scene.style != "neon"]
-    latents, shares = (frames - 1) // 4 + 1, []
-    for scene in scenes[:8]:
-        near = near_things(scene, (latents, height // 8, width // 8))
-        shares.append(float(near.float().mean()))
-        seen = render(scene, frames, height, width)
-        ends = [scene.background] if scene.then is None else [scene.background, scene.then.background]
-        if len(set(ends)) > 1:
-            continue  # its background changes, too
-        empty = render(replace(scene, things=(), then=None), frames, height, width)
-        shown = ((seen - empty).abs().amax(-1) > 0.1).unfold(1, 8, 8).unfold(2, 8, 8).flatten(3).any(-1)
-        for frame in range(frames):
-            assert not bool((shown[frame] & ~near[-(-frame // 4)]).any()), (scene, frame)
-    assert np.mean(shares) < 0.45
-
-
-def test_the_loss_is_focused_only_where_places_are_known() -> None:
-    near = torch.tensor([True, False]).view(1, 1, 1, 1, 2)
-    weights = torch.stack([focused(torch.tensor(level), near, 4.0) for level in (0.2, 0.6, 0.75, 0.9, 1.0)]).flatten(1)
-    torch.testing.assert_close(weights, torch.tensor([[5.0, 1], [5, 1], [3, 1], [1, 1], [1, 1]]))
 
 
 def test_a_deeper_transformer_begins_as_the_one_it_was(tiny: Model) -> None:
@@ -226,68 +176,6 @@ def test_training_overfits_one_clip(tiny: Model) -> None:
     assert (made - x0).square().mean() < 0.2 * x0.var()
 
 
-def test_strength_maps_keep_something_and_make_something() -> None:
-    rng = np.random.default_rng(0)
-    for shape in [(1, 8, 8), (2, 4, 8), (5, 8, 8), (9, 16, 8)]:
-        maps = [draw_strengths(rng, shape) for _ in range(200)]
-        levels = torch.tensor([0.0, SOFT, 1.0]).tolist()
-        assert all(m.shape == shape and (m == 1).any() and set(m.unique().tolist()) <= set(levels) for m in maps)
-        assert np.mean([bool(m.min() <= SOFT) for m in maps]) > 0.9
-        folded = [m.unfold(1, 2, 2).unfold(2, 2, 2) for m in maps]
-        assert all((f.amax((-1, -2)) == f.amin((-1, -2))).all() for f in folded)  # whole patches
-
-
-def test_levels_are_drawn_as_often_in_each_way_as_is_asked(generator: torch.Generator) -> None:
-    """One for the whole clip; one for each of its frames; or one beside patches that are kept."""
-    rng = np.random.default_rng(0)
-    for conditioned, independent in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.5, 0.25)):
-        training = DiTTraining(conditioned=conditioned, independent=independent)
-        maps = [draw_level_map(rng, generator, training, (5, 4, 4), 2.0)[0] for _ in range(400)]
-        flat = [bool((one == one[:, :1, :1]).all()) for one in maps]
-        kept = [bool((one <= SOFT).any() and (one > SOFT).any()) for one in maps]
-        whole = [bool((one == one.flatten()[0]).all()) for one in maps]
-        frames = [f and not w and len(one[:, 0, 0].unique()) == 5 for f, w, one in zip(flat, whole, maps, strict=True)]
-        assert np.mean(whole) == pytest.approx(1 - conditioned - independent, abs=0.08)
-        assert np.mean(frames) == pytest.approx(independent, abs=0.08)
-        assert np.mean(kept) >= 0.8 * conditioned
-
-
-def test_gaps_keep_both_ends_whole() -> None:
-    rng = np.random.default_rng(0)
-    for shape in [(3, 4, 4), (5, 8, 8), (9, 16, 8)]:
-        maps = [draw_gap(rng, shape) for _ in range(200)]
-        made = [m == 1 for m in maps]
-        assert all(not m[0].any() and not m[-1].any() and m.any() for m in made)
-        assert all(m.float().amax((1, 2)).diff().abs().sum() == 2 for m in made)  # one gap
-        assert max(float(m.float().mean()) for m in made) <= 0.8
-        assert len({tuple(m[:, 0, 0].tolist()) for m in made}) >= min(2, shape[0] - 2)
-        soft = [(m == SOFT).nonzero()[:, 0].unique().tolist() for m in maps]
-        ends = [[int(m.nonzero()[:, 0].max()) + 1] for m in made]  # the first latent behind the gap, as in the tasks
-        assert {tuple(s) for s in soft} > {()} and all(s in ([], end) for s, end in zip(soft, ends, strict=True))
-
-
-def test_turns_keep_the_beginning_alone() -> None:
-    rng = np.random.default_rng(0)
-    for shape in [(2, 4, 4), (5, 8, 8), (9, 16, 8)]:
-        maps = [draw_turn(rng, shape) for _ in range(200)]
-        kept = [int((m.amax((1, 2)) == 0).sum()) for m in maps]
-        assert all((m[:count] == 0).all() and (m[count:] == 1).all() for m, count in zip(maps, kept, strict=True))
-        assert set(kept) == set(range(1, max(2, shape[0] - 1)))
-
-
-def test_edits_go_from_their_source_straight_to_what_is_asked_for(generator: torch.Generator) -> None:
-    """At its strength an edit is its source noised, as SDEdit begins; on the way it is never at a level above."""
-    rng = np.random.default_rng(0)
-    x0, source, noise = torch.randn(3, 4, 2, 4, 4, generator=generator)
-    for level in (0.0, 0.3, 0.8, EDIT_STRENGTHS[1], 0.99, 1.0):
-        moved = edit_noise(rng, x0, source, noise, level) - noise
-        share = float((moved / (source - x0)).median())
-        strength = 1 / (1 + share)
-        assert max(level, EDIT_STRENGTHS[0]) - 1e-5 <= strength <= max(level, EDIT_STRENGTHS[1]) + 1e-5
-        begin = add_noise(x0, noise + moved, strength)
-        torch.testing.assert_close(begin, add_noise(source, noise, strength), atol=1e-4, rtol=1e-4)
-
-
 def test_styled_scenes_are_kept_in_plain_style_too(untrained: VAE, tmp_path: Path) -> None:
     bucket = Bucket(1, 32, 32)
     fill_bucket(untrained, tmp_path, bucket, 1, split="styled")
@@ -298,26 +186,6 @@ def test_styled_scenes_are_kept_in_plain_style_too(untrained: VAE, tmp_path: Pat
     for i in (0, 249):
         video = frames_to_video(render(replace(scenes[i], style="plain"), 1, 32, 32))
         torch.testing.assert_close(sources[i].float(), untrained.encode(video)[0], atol=4e-3, rtol=4e-3)
-
-
-@pytest.mark.parametrize("edited", [0.0, 0.5, 1.0])
-def test_a_share_of_what_has_a_source_is_an_edit_of_it(generator: torch.Generator, edited: float) -> None:
-    latents, sources = torch.randn(2, 64, 4, 2, 4, 4, generator=generator)
-    scenes = [sample_scene(np.random.default_rng(i), split="styled") for i in range(64)]
-    training = DiTTraining(edited=edited, tokens=64 * 8)
-
-    def batch(sources: torch.Tensor | None) -> tuple:
-        rng = np.random.default_rng(1)
-        return draw_batch(rng, torch.Generator().manual_seed(1), training, latents, scenes, sources, (1, 2, 2))
-
-    (x0, noise, level, _, captions), (_, plain, *_) = batch(sources), batch(None)
-    moved = [float((one - other).abs().max()) > 0 for one, other in zip(noise, plain, strict=True)]
-    assert abs(np.mean(moved) - edited) < 0.2 and len(captions) == 64
-    every = {canonical(scene) for scene in scenes}
-    for i in np.flatnonzero(moved):
-        source = sources[(latents == x0[i]).flatten(1).all(1)][0]
-        share = (noise[i] - plain[i]) / (source - x0[i])
-        assert share.std() < 1e-2 * share.mean() + 1e-4 and level[i].unique().numel() == 1 and captions[i] in every
 
 
 def test_muon_steps_are_orthogonal_and_as_large_as_adams(generator: torch.Generator) -> None:
@@ -492,9 +360,9 @@ def test_scenes_that_turn_need_a_middle(tmp_path: Path, tiny: Model, monkeypatch
 
 
 def test_seeds_alone_decide_the_first_weights(tiny: Model) -> None:
-    first = trainee(tiny)
+    first = trainee(tiny, masks=True)
     torch.rand(7)
-    assert same(first, trainee(tiny))
+    assert same(first, trainee(tiny, masks=True))
 
 
 def test_a_validation_that_was_killed_is_made_again(tmp_path: Path) -> None:
@@ -589,9 +457,9 @@ def test_a_run_is_packed_with_the_vae_of_its_latents(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    training = DiTTraining(steps=1, tokens=16, mix=(("1x32x32", 1.0),))
+    training = DiTTraining(steps=1, tokens=16, mix=(("1x32x32", 1.0),), masks=0.1)
     take_tokenizer(tmp_path / "run", tiny.tokenizer)
-    train_dit(tmp_path / "run", cache, trainee(tiny), training)
+    train_dit(tmp_path / "run", cache, trainee(tiny, masks=True), training)
     for name, vae in (("own", untrained), ("other", tiny.vae)):
         save_vae(tmp_path / f"{name}.safetensors", vae)
 

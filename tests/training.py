@@ -19,10 +19,11 @@ def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def trainee(tiny: Model) -> Trainee:
+def trainee(tiny: Model, masks: bool = False) -> Trainee:
     preset = PRESETS["tiny"]
     assert preset.text is not None
-    return Trainee(replace(preset.dit, text_len=64), replace(preset.text, max_tokens=64), tiny.tokenizer)
+    sizes = replace(preset.dit, text_len=64), replace(preset.text, max_tokens=64)
+    return Trainee(*sizes, tiny.tokenizer, masks=masks)
 
 
 def lines(folder: Path) -> list[dict]:

@@ -43,7 +43,8 @@ from ..world import canonical, scene_of
 from ..world.captions import corpus
 from ..world.scene import SPLITS
 from . import fast
-from .dit import DiTTraining, Trainee, deepened, train_dit
+from .batches import DiTTraining
+from .dit import Trainee, deepened, train_dit
 from .latents import Bucket, cache_of, fill_bucket, read_bucket
 from .novelty import novelty as measure_novelty
 from .run import Training, rank
@@ -146,11 +147,11 @@ def dit(args: argparse.Namespace) -> None:
     """train the transformer, and the text encoder with it, on cached latents"""
     settings = _given(
         args, "steps", "tokens", "learning_rate", "decay", "seed", "shift", "conditioned", "independent", "edited",
-        "focus",
+        "focus", "windows", "masks",
     )  # fmt: skip
     if args.mix:
         settings["mix"] = _weights("mix", args.mix)
-    operations = fast if args.bf16 else nn
+    operations, masks = fast if args.bf16 else nn, bool(args.masks)
     vae = load_vae(args.vae)
     if args.start is not None:
         if args.text is not None or args.preset is not None:
@@ -158,7 +159,7 @@ def dit(args: argparse.Namespace) -> None:
         begun = load_checkpoint(args.start)
         take_tokenizer(args.run, begun.tokenizer)
         network = begun.dit if args.deepen is None else deepened(begun.dit, args.deepen)
-        trainee = Trainee(network.config, begun.text.config, begun.tokenizer, operations=operations)
+        trainee = Trainee(network.config, begun.text.config, begun.tokenizer, args.seed or 0, operations, masks)
         trainee.dit.load_state_dict(network.state_dict())
         trainee.text.load_state_dict(begun.text.state_dict())
     elif args.deepen is not None:
@@ -168,7 +169,7 @@ def dit(args: argparse.Namespace) -> None:
         weights = load_file(args.text / "text.safetensors")
         tokenizer = Tokenizer.from_file(str(args.text / "tokenizer.json"))
         take_tokenizer(args.run, tokenizer)
-        trainee = Trainee(preset.dit, config, tokenizer, args.seed or 0, operations)
+        trainee = Trainee(preset.dit, config, tokenizer, args.seed or 0, operations, masks)
         try:
             trainee.text.load_state_dict(weights)
         except RuntimeError:
@@ -222,7 +223,7 @@ def _of_run(run: Path, vae: VAE) -> Model:
     dit, text = DiTConfig.from_dict(networks["dit"]), TextConfig.from_dict(networks["text"])
     if networks.get("vae", "") not in ("", vae.fingerprint()):
         raise ValueError(f"{run} was trained on latents of another VAE than --vae; give that one")
-    trainee = Trainee(dit, text, Tokenizer.from_file(str(tokenizer)))
+    trainee = Trainee(dit, text, Tokenizer.from_file(str(tokenizer)), masks="masks" in networks)
     trainee.load_state_dict(torch.load(run / "state.pt", map_location="cpu", weights_only=True)["average"])
     return Model(trainee.dit, vae, trainee.text, trainee.tokenizer)
 
@@ -297,7 +298,7 @@ COMMANDS = {
     text: "run steps preset seed",
     latents: "vae cache bucket clips split videos seed",
     dit: "vae text start cache run steps tokens learning_rate decay mix shift conditioned independent edited focus "
-    "deepen bf16 device preset seed",
+    "windows masks deepen bf16 device preset seed",
     pack: "vae run out defaults provenance scores",
     novelty: "model cache bucket split out",
 }
@@ -380,6 +381,8 @@ OPTIONS: dict[str, dict] = {
     "independent": {"type": float, "help": "share of samples with a level per frame"},
     "edited": {"type": float, "help": "share of styled samples that begin from the same in plain style"},
     "focus": {"type": float, "help": "how much more the loss counts near things of the world (default: 0)"},
+    "windows": {"type": float, "help": "share of batches cut to windows around their things (default: 0)"},
+    "masks": {"type": float, "help": "weight of telling what things cover (default: 0)"},
     "deepen": {
         "type": _at_least(1),
         "help": "with --start: a copy behind every so many blocks, which adds nothing at first",

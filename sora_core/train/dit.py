@@ -1,14 +1,12 @@
 """Training the diffusion transformer on cached latents, together with a text encoder that knows the words already.
 
-Rectified flow; every sample draws a task: make everything, or keep some patches (a prefix, a suffix, both ends, random
-frames, a block of space) at level 0, or give every latent frame a level of its own (diffusion forcing, arXiv
-2407.01392), or edit another clip (SDEdit's way from that one to this). The loss counts only what is not clean.
+Rectified flow on the batches that `batches` draws; the loss counts only what is not clean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +18,20 @@ from torch import Tensor, nn
 from ..checkpoint import Model
 from ..config import DiTConfig, TextConfig
 from ..dit import Attention, DiT
-from ..flow import TIMESTEPS, add_noise, flow_loss, shift_for, training_levels
+from ..flow import TIMESTEPS, add_noise, flow_loss
 from ..patches import Grid, map_to_tokens
 from ..pipeline import Pipeline
 from ..sheet import contact_sheet
 from ..text import TextEncoder, tokenize
-from ..timeline import SOFT
 from ..vae import VAE
 from ..video import write_video
 from ..world import Scene
 from ..world.captions import canonical
 from ..world.scene import Thing, check_words
-from .latents import (
-    HELD_OUT_VIDEOS,
-    VIDEOS,
-    Bucket,
-    Subject,
-    cache_of,
-    canonical_of,
-    caption_of,
-    near_things,
-    read_bucket,
-    read_sources,
-)
-from .run import Run, Training, fit, rank
+from .batches import Clips, DiTTraining, draw_batch, focused
+from .latents import HELD_OUT_VIDEOS, VIDEOS, Bucket, Subject, cache_of, canonical_of, read_bucket
+from .masks import MaskHead
+from .run import Run, fit, rank
 from .text import WORDS
 
 PROMPTS = (
@@ -58,114 +46,18 @@ PROMPTS = (
 )
 
 
-@dataclass(frozen=True)
-class DiTTraining(Training):
-    learning_rate: float = 2.5e-3
-    adamw: float = 0.2
-    save_every: int = 250
-    validate_every: int = 250
-    sheet_every: int = 2000
-    tokens: int = 1280  # a batch is as many clips of its bucket as give about this many tokens
-    mix: tuple[tuple[str, float], ...] = (("17x64x64", 1.0),)  # buckets[:split] and how often each is drawn
-    shift: float = 5.0  # at 80 tokens
-    conditioned: float = 0.25  # share of samples with kept patches
-    cued: float = 0.5  # share of turning scenes that go from their beginning to where the caption says
-    independent: float = 0.1  # share of samples with a level per frame
-    edited: float = 0.5  # share of styled scenes that begin from the same in plain style
-    focus: float = 0.0  # how much more the loss counts near things of the world; see `focused`
-
-
-EDIT_STRENGTHS = (0.7, 0.98)  # from which edits are learnt
-KEPT = {"prefix": 0.25, "suffix": 0.25, "ends": 0.2, "frames": 0.1, "block": 0.2}  # what is kept, and how often
-
-
-def draw_strengths(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
-    """A strength map (T, H, W) of a random kind: zeros (kept), ones (made), and half of the time, where what is kept
-    stands behind what is made, `SOFT` at its first latent, as the tasks have it. Something is always made. Blocks of
-    space are aligned to patches of 2x2."""
-    frames, height, width = shape
-    made = torch.ones(shape)
-    kinds = {"block": 1.0} if frames == 1 else KEPT
-    kind = rng.choice(list(kinds), p=list(kinds.values()))
-    if kind == "prefix":
-        made[: rng.integers(1, frames)] = 0
-    elif kind == "suffix" or (kind == "ends" and frames < 3):
-        first = int(rng.integers(1, frames))
-        made[first:] = 0
-        made[first] = SOFT * rng.integers(2)
-    elif kind == "ends":
-        made = draw_gap(rng, shape)
-    elif kind == "frames":
-        made[torch.from_numpy(rng.permutation(frames)[: rng.integers(1, frames)])] = 0
-    else:
-        top, left = (2 * int(rng.integers(0, size // 4 + 1)) for size in (height, width))
-        inside = slice(top, top + max(2, height // 4 * 2)), slice(left, left + max(2, width // 4 * 2))
-        block = torch.zeros(shape, dtype=torch.bool)
-        block[:, *inside] = True
-        made[block if rng.random() < 0.5 and not block.all() else ~block] = 0
-        if not made.any():
-            made[:] = 1
-    return made
-
-
-def draw_gap(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
-    """A strength map (T, H, W) that keeps both ends and makes what lies between, at most four fifths."""
-    frames = shape[0]
-    if frames < 3:
-        raise ValueError(
-            f"clips of {frames} latent frames have no gap between two ends; take buckets of 9 frames or more"
-        )
-    made = torch.zeros(shape)
-    begin = int(rng.integers(max(1, frames // 5), max(2, frames * 2 // 5 + 1)))
-    end = max(begin + 1, frames - int(rng.integers(1, max(2, frames // 5 + 1))))
-    made[begin:end] = 1
-    if end < frames:
-        made[end] = SOFT * rng.integers(2)
-    return made
-
-
-def draw_turn(rng: np.random.Generator, shape: tuple[int, int, int]) -> Tensor:
-    """A strength map (T, H, W) that keeps the beginning alone, all but two frames at most: the first scene, before it
-    turns or while it does, as the windows of a long clip see it where its text has changed."""
-    made = torch.ones(shape)
-    made[: int(rng.integers(1, max(2, shape[0] - 1)))] = 0
-    return made
-
-
-def draw_level_map(
-    rng: np.random.Generator, generator: torch.Generator, training: DiTTraining, shape: tuple[int, int, int],
-    shift: float,
-) -> Tensor:  # fmt: skip
-    """Level (1, T, H, W) of every latent of one sample."""
-    kind = rng.random()
-    if kind < training.independent:
-        return training_levels(shape[0], generator, shift).view(1, -1, 1, 1).expand(1, *shape)
-    level = training_levels(1, generator, shift).view(1, 1, 1, 1).expand(1, *shape)
-    if kind < training.independent + training.conditioned:
-        return level.minimum(draw_strengths(rng, shape))
-    return level
-
-
-def edit_noise(rng: np.random.Generator, x0: Tensor, source: Tensor, noise: Tensor, level: float) -> Tensor:
-    """The noise of the way that an edit goes (SDEdit): from its source noised to the strength, drawn from
-    `EDIT_STRENGTHS` but not below this level, straight to the clip x0 that is asked for. The way's point at the
-    strength is the former, and at every lower level what a perfect edit has come to."""
-    low, high = EDIT_STRENGTHS
-    strength = float(rng.uniform(max(low, level), high)) if level < high else level
-    return noise + (1 - strength) / strength * (source - x0)
-
-
-def focused(level: Tensor, near: Tensor, focus: float) -> Tensor:
-    """Weights of the loss: 1, and `focus` more near things, where these are few among much background. Only below the
-    levels at which places are open: a weight by what the noise still hides would make things larger than they are."""
-    return 1 + focus * near * ((0.9 - level) / 0.3).clamp(0, 1)
-
-
 class Trainee(nn.Module):
-    """The transformer and its text encoder, trained as one."""
+    """The transformer and its text encoder, trained as one. masks: and a head that tells from the former's tokens what
+    things cover."""
 
     def __init__(
-        self, dit: DiTConfig, text: TextConfig, tokenizer: Tokenizer, seed: int = 0, operations: Any = nn
+        self,
+        dit: DiTConfig,
+        text: TextConfig,
+        tokenizer: Tokenizer,
+        seed: int = 0,
+        operations: Any = nn,
+        masks: bool = False,
     ) -> None:
         super().__init__()
         self.dit, self.text, self.tokenizer = DiT(dit, operations), TextEncoder(text), tokenizer
@@ -176,16 +68,26 @@ class Trainee(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.dit.initialise(generator)
         self.text.initialise(generator)
+        self.mask_head = MaskHead(self.dit) if masks else None
+        if self.mask_head is not None:
+            self.mask_head.initialise(generator)
 
     def forward(
-        self, x0: Tensor, noise: Tensor, level: Tensor, captions: Sequence[str], weight: float | Tensor = 1.0
+        self,
+        x0: Tensor,
+        noise: Tensor,
+        level: Tensor,
+        captions: Sequence[str],
+        weight: float | Tensor = 1.0,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """Loss on latents x0 (B, C, T, H, W) noised to level (B, 1, T, H, W). weight: of every place, broadcastable."""
+        """Loss on latents x0 (B, C, T, H, W) noised to level (B, 1, T, H, W). weight: of every place, broadcastable.
+        places: of the tokens of windows, see `Batch`."""
         context = self.text(tokenize(self.tokenizer, captions, self.text.config.max_tokens, warn=False).to(x0.device))
         tokens = map_to_tokens(level, Grid.of(tuple(x0.shape[2:]), self.dit.config.patch))
         if (tokens == tokens[:, :1]).all():
             tokens = tokens[:, 0]  # one level a sample costs less than one a token
-        prediction = self.dit(add_noise(x0, noise, level), tokens * TIMESTEPS, context)
+        prediction = self.dit(add_noise(x0, noise, level), tokens * TIMESTEPS, context, places)
         return flow_loss(prediction, x0, noise, level, weight)
 
 
@@ -288,25 +190,33 @@ def train_dit(
     names, weights = zip(*training.mix, strict=True)
     shares = np.array(weights) / sum(weights)
     parts = [(Bucket.parse(size), split or "train") for size, _, split in (name.partition(":") for name in names)]
-    buckets = [(*read_bucket(cache, bucket, split), read_sources(cache, bucket, split)) for bucket, split in parts]
-    for bucket, (latents, subjects, _) in zip((bucket for bucket, _ in parts), buckets, strict=True):
-        if latents.shape[2] < 3 and any(isinstance(one, Scene) and one.then is not None for one in subjects):
+    buckets = [Clips.read(cache, bucket, split) for bucket, split in parts]
+    for (bucket, _), clips in zip(parts, buckets, strict=True):
+        turns = any(isinstance(one, Scene) and one.then is not None for one in clips.subjects)
+        if clips.latents.shape[2] < 3 and turns:
             raise ValueError(f"mix: scenes of {bucket} that turn have no middle; take them of 9 frames or more")
     device = next(trainee.parameters()).device
     if vae is not None and latents_of not in ("", vae.fingerprint()):
         raise ValueError(f"{cache} holds latents of another VAE than the one that draws the sheets; give that one")
     held_latents, held = held_out_of(cache, *parts[0])
     held_latents, captions = held_latents.float().to(device), [canonical_of(subject) for subject in held]
-    smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer).to(device)
-    _say_what_is_cut(trainee, [subject for _, subjects, _ in buckets for subject in subjects])
+    patch, masks = trainee.dit.config.patch, trainee.mask_head is not None
+    if training.windows:
+        buckets = [clips.with_windows(patch) for clips in buckets]
+    smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer, masks=masks).to(device)
+    _say_what_is_cut(trainee, [subject for clips in buckets for subject in clips.subjects])
     networks = {"dit": trainee.dit.config.to_dict(), "text": trainee.text.config.to_dict(), "vae": latents_of}
+    networks |= {"masks": True} if masks else {}
     run = Run(folder, networks, training)
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
-        bucket = buckets[rng.choice(len(buckets), p=shares)]
-        *tensors, texts = draw_batch(rng, generator, training, *bucket, trainee.dit.config.patch)
-        x0, noise, level, near = (tensor.to(device) for tensor in tensors)
-        return trainee(x0, noise, level, texts, focused(level, near, training.focus))
+        clips = buckets[rng.choice(len(buckets), p=shares)]
+        batch = draw_batch(rng, generator, training, clips, patch).to(device)
+        weight = focused(batch.level, batch.near, training.focus)
+        loss = trainee(batch.x0, batch.noise, batch.level, batch.captions, weight, batch.places)
+        if trainee.mask_head is not None:
+            loss = loss + training.masks * trainee.mask_head(batch.covered, batch.near)
+        return loss
 
     def validate(step: int, average: dict[str, Tensor]) -> None:
         smooth.load_state_dict(average)
@@ -332,44 +242,6 @@ def _say_what_is_cut(trainee: Trainee, subjects: Sequence[Subject]) -> None:
     cut = sorted(c for c in captions if len(trainee.tokenizer.encode(c).ids) > most)
     if cut and rank() == 0:
         print(f"{len(cut)} of {len(captions)} captions are longer than the {most - 1} tokens that are read: {cut[0]}")
-
-
-def draw_batch(
-    rng: np.random.Generator,
-    generator: torch.Generator,
-    training: DiTTraining,
-    latents: Tensor,
-    subjects: Sequence[Subject],
-    sources: Tensor | None,
-    patch: tuple[int, int, int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, list[str]]:
-    """Latents, noise, levels, places near things (B, 1, T, H, W) and captions of one batch of a bucket's latents.
-    sources: what these were before they were edited, if anything."""
-    shape = tuple(latents.shape[2:])
-    length = Grid.of(shape, patch).length
-    shift = shift_for(length, training.shift)
-    rows = rng.integers(len(latents), size=max(1, round(training.tokens / length)))
-    x0 = latents[torch.from_numpy(rows)].float()
-    noise = torch.randn(x0.shape, generator=generator)
-    levels, captions = [], []
-    near = torch.stack([near_things(subjects[row], shape) for row in rows])[:, None]
-    for i, row in enumerate(rows):
-        subject = subjects[row]
-        if sources is not None and rng.random() < training.edited:
-            level = training_levels(1, generator, shift).view(1, 1, 1, 1)
-            noise[i] = edit_noise(rng, x0[i], sources[row].float(), noise[i], float(level))
-            levels.append(level.expand(1, *shape))
-            captions.append(canonical_of(subject))  # short ones do not tell what the edit is
-            continue
-        if not isinstance(subject, Scene) or subject.then is None:
-            levels.append(draw_level_map(rng, generator, training, shape, shift))
-        else:  # a caption tells one scene of the two: both ends are kept, or the beginning where it tells the other
-            over = rng.random() < training.cued
-            made = draw_turn(rng, shape) if over else draw_gap(rng, shape)
-            levels.append(training_levels(1, generator, shift).view(1, 1, 1, 1).minimum(made))
-            subject = subject.then if over or rng.random() < 0.5 else replace(subject, then=None)
-        captions.append(caption_of(subject, rng))
-    return x0, noise, torch.stack(levels), near, captions
 
 
 def draw_sheet(trainee: Trainee, vae: VAE, bucket: Bucket, path: Path, prompts: Sequence[str] = PROMPTS) -> None:
