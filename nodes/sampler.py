@@ -84,5 +84,5 @@ class SoraSampler(io.ComfyNode):
             passes=resample, node_id=cls.hidden.unique_id,
         )  # fmt: skip
         size = out["samples"].shape[2:]
-        notes = host.unread(latent), host.strange(latent, model), host.beyond(model, size)
+        notes = host.without_strength(latent), host.strange(latent, model), host.beyond(model, size)
         return io.NodeOutput(out, ui=host.noted(*notes))

@@ -31,7 +31,7 @@ from .model import join_experts, native_model, public_model
 from .notes import noted, tell
 from .origin import ORIGIN, origin, strange
 from .regions import with_region
-from .sampling import beyond, interrupted, latent_channels, sample, strength_map, unread
+from .sampling import beyond, interrupted, latent_channels, sample, strength_map, without_strength
 from .text import encode_text, native_clip, takes_apart, unread_of
 from .vae import decode, decoder, encode, latent_layout, native_vae
 
@@ -40,7 +40,7 @@ __all__ = [
     "decode", "decoder", "draft_names", "draft_path", "encode", "encode_text", "identity", "interrupted", "io",
     "join_experts", "keeping_folder", "latent_channels", "latent_layout", "new_draft", "noted", "origin",
     "public_model", "public_vae", "sample", "stamp", "strange", "strength_map", "takes_apart", "tell", "to_host",
-    "ui", "unread", "unread_of", "weight_names", "weight_path", "with_region",
+    "ui", "unread_of", "weight_names", "weight_path", "with_region", "without_strength",
 ]  # fmt: skip
 
 

@@ -239,7 +239,7 @@ def _latents(model: comfy.model_patcher.ModelPatcher, latent: dict[str, Any]) ->
     return known
 
 
-def unread(latent: dict) -> str | None:
+def without_strength(latent: dict) -> str | None:
     """What to say of latents that show something, of which only the size is used: they bring no strength map."""
     if "noise_mask" in latent or PROGRESS in latent or not bool(latent["samples"].any()):
         return None

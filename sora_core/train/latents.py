@@ -27,6 +27,7 @@ from ..world.captions import EMPTY, canonical, draw_caption
 from ..world.scene import clip_times, extents, trajectories
 
 PART = 250  # clips in one file
+MARK = "vae.txt"  # holds the fingerprint of the VAE whose latents a cache holds
 MOST = 4096  # pixels of a side, frames of a clip
 NEAR, MARGIN = 1.15, 0.08  # near a thing: within so many of its radii, and so much of the frame's shorter half
 STYLED = "styled"  # the split whose clips are kept in plain style too
@@ -63,21 +64,20 @@ def claim(vae: VAE, folder: Path | str, bucket: Bucket) -> Path:
         bucket.width, bucket.height, bucket.frames, multiple, vae.config.time_factor,
         sides=(multiple, MOST), most_frames=MOST,
     )  # fmt: skip
-    folder = Path(folder) / str(bucket)
-    mark = folder.parent / "vae.txt"
-    if not mark.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(mark) as partial:
+    cache = Path(folder)
+    if not (known := cache_of(cache)):
+        cache.mkdir(parents=True, exist_ok=True)
+        with replacing(cache / MARK) as partial:
             partial.write_text(vae.fingerprint(), encoding="utf-8")
-    elif mark.read_text(encoding="utf-8") != vae.fingerprint():
-        raise ValueError(f"{folder.parent} holds latents of another VAE; choose another folder")
-    folder.mkdir(exist_ok=True)
-    return folder
+    elif known != vae.fingerprint():
+        raise ValueError(f"{cache} holds latents of another VAE; choose another folder")
+    (cache / str(bucket)).mkdir(exist_ok=True)
+    return cache / str(bucket)
 
 
 def cache_of(folder: Path | str) -> str:
-    """Fingerprint of the VAE whose latents a cache holds."""
-    mark = Path(folder) / "vae.txt"
+    """Fingerprint of the VAE whose latents a cache holds; empty where none is."""
+    mark = Path(folder) / MARK
     return mark.read_text(encoding="utf-8") if mark.exists() else ""
 
 

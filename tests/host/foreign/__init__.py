@@ -107,9 +107,7 @@ def _init_thin(
 comfy.text_encoders.wan.UMT5XXlModel.__init__ = _init_thin
 
 
-class SofterAttention:
-    """Another product of attention, put there as nodes for sage attention and the like do."""
-
+class _OfModels:
     RETURN_TYPES = ("MODEL",)
     FUNCTION = "patch"
     CATEGORY = "tests"
@@ -117,6 +115,10 @@ class SofterAttention:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 - the host's name
         return {"required": {"model": ("MODEL",)}}
+
+
+class SofterAttention(_OfModels):
+    """Another product of attention, put there as nodes for sage attention and the like do."""
 
     def patch(self, model: Any) -> tuple:
         patched = model.clone()
@@ -125,16 +127,8 @@ class SofterAttention:
         return (patched,)
 
 
-class MovedPositions:
+class MovedPositions(_OfModels):
     """A block in the place of another, which exchanges what it is given besides the tokens."""
-
-    RETURN_TYPES = ("MODEL",)
-    FUNCTION = "patch"
-    CATEGORY = "tests"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 - the host's name
-        return {"required": {"model": ("MODEL",)}}
 
     def patch(self, model: Any) -> tuple:
         def moved(given: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
