@@ -276,6 +276,10 @@ class DiT(nn.Module):
         if self.neighbour_embedding is not None:
             patches = patches + self.neighbour_embedding(x)
         x = patches.flatten(2).transpose(1, 2)  # B L D
+        if places is not None and self.position_embedding is None:
+            raise ValueError(
+                "places: this model has no absolute positions, so it cannot be told that these are windows"
+            )
         if self.position_embedding is not None:
             places = fourier_positions((grid.t, grid.h, grid.w), x.device) if places is None else places
             x = x + self.position_embedding(places.to(x.dtype))

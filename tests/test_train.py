@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from training import QUIET, lines, same, trainee
 
 from sora_core.checkpoint import Model, load_checkpoint
@@ -18,7 +19,7 @@ from sora_core.config import PRESETS
 from sora_core.pipeline import Pipeline, frames_to_video
 from sora_core.text import tokenize, train_tokenizer
 from sora_core.train import fast
-from sora_core.train.__main__ import main, save_vae, take_tokenizer
+from sora_core.train.__main__ import main, save_vae
 from sora_core.train.dit import (
     DiTTraining,
     Trainee,
@@ -36,7 +37,7 @@ from sora_core.vae import VAE
 from sora_core.world import Scene, render, sample_scene
 from sora_core.world.captions import canonical, corpus
 from sora_core.world.prompts import _scene
-from sora_core.world.scene import check_words
+from sora_core.world.scene import VERSION, check_words
 
 SAID = ("shape", "colour", "motion", "size", "speed")  # of a thing, in its caption
 
@@ -85,8 +86,9 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(
     sheets = [sorted(p.name for p in (tmp_path / name / "samples").iterdir()) for name in ("killed", "whole")]
     assert sheets[0] == sheets[1] == ["000004.png", "000008.png", "000012.png"]
     other = replace(trainee(tiny).dit.config, layers=1)
+    network = Trainee(other, trainee(tiny).text.config, tiny.tokenizer, masks=bool(masks))
     with pytest.raises(ValueError, match="holds a run of another network"):
-        train_dit(tmp_path / "killed", cache, Trainee(other, trainee(tiny).text.config, tiny.tokenizer), training)
+        train_dit(killed, cache, network, training)
 
 
 def test_training_learns_to_read(tiny: Model, cache: Path, tmp_path: Path) -> None:
@@ -303,6 +305,9 @@ def test_a_cache_is_of_one_seed(tmp_path: Path, tiny: Model, monkeypatch: pytest
         fill_bucket(tiny.vae, tmp_path, Bucket(1, 32, 32), 2, seed=5)
     with pytest.raises(ValueError, match="was drawn from seed 5, not 6"):
         fill_bucket(tiny.vae, tmp_path, Bucket(1, 32, 32), 2, seed=6)
+    monkeypatch.setattr("sora_core.train.latents.VERSION", VERSION + 1)
+    with pytest.raises(ValueError, match="holds scenes of an earlier version of the world"):
+        fill_bucket(tiny.vae, tmp_path, Bucket(1, 32, 32), 2, seed=5)
 
 
 def test_splits_of_one_seed_hold_other_scenes(tmp_path: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,6 +335,9 @@ def test_a_run_that_goes_on_with_other_settings_says_so(cache: Path, tiny: Model
         ("latents --vae V --cache C --bucket 1x32x32 --clips 2 --seed -1", "-1: give a whole number, at least 0"),
         ("vae --run R --steps 1.5", "1.5: give a whole number, at least 1"),
         ("dit --vae V --cache C --run R --device foo", "foo: write cpu or cuda"),
+        ("dit --vae V --cache C --run R --windows 50", "50: give a number from 0 to 1"),
+        ("dit --vae V --cache C --run R --masks -0.05", "-0.05: give a number of 0 or more"),
+        ("dit --vae V --cache C --run R --focus nan", "nan: give a number of 0 or more"),
     ],
 )
 def test_options_that_cannot_be_are_named(
@@ -419,14 +427,49 @@ def test_a_run_without_its_state_is_not_begun_anew_over_its_log(tmp_path: Path) 
         train(tmp_path / "done")
 
 
-def test_a_run_keeps_its_tokenizer(tiny: Model, tmp_path: Path) -> None:
-    take_tokenizer(tmp_path, tiny.tokenizer)
+def test_a_run_keeps_its_tokenizer(tiny: Model, cache: Path, tmp_path: Path) -> None:
+    training = DiTTraining(steps=1, tokens=16, mix=(("1x32x32", 1.0),))
+    train_dit(tmp_path, cache, trainee(tiny), training)
     kept = (tmp_path / "tokenizer.json").read_bytes()
-    (tmp_path / "state.pt").touch()
-    take_tokenizer(tmp_path, tiny.tokenizer)
+    assert Tokenizer.from_str(kept.decode()).to_str() == tiny.tokenizer.to_str()
+    other = trainee(replace(tiny, tokenizer=train_tokenizer(["quite another text, with other words"], 300)))
     with pytest.raises(ValueError, match="holds a run with another tokenizer"):
-        take_tokenizer(tmp_path, train_tokenizer(["quite another text, with other words"], 300))
+        train_dit(tmp_path, cache, other, replace(training, steps=2))
     assert (tmp_path / "tokenizer.json").read_bytes() == kept
+
+
+def test_a_run_with_masks_goes_on_with_them(tiny: Model, cache: Path, tmp_path: Path) -> None:
+    training = DiTTraining(steps=1, tokens=16, mix=(("1x32x32", 1.0),), masks=0.1)
+    train_dit(tmp_path, cache, trainee(tiny, masks=True), training)
+    with pytest.raises(ValueError, match="give --masks as it was"):
+        train_dit(tmp_path, cache, trainee(tiny), replace(training, steps=2, masks=0))
+    with pytest.raises(ValueError, match="masks: a trainee has the head for them where"):
+        train_dit(tmp_path, cache, trainee(tiny), replace(training, steps=2))
+
+
+def test_windows_that_would_do_nothing_are_refused(tiny: Model, cache: Path, tmp_path: Path) -> None:
+    training = DiTTraining(steps=1, mix=(("1x32x32", 1.0),), windows=0.5)
+    with pytest.raises(ValueError, match="windows: no bucket of the mix can be cut"):
+        train_dit(tmp_path, cache, trainee(tiny), training)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_run_in_windows_is_told_their_places(
+    tiny: Model, untrained: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sora_core.train.latents.PART", 24)
+    monkeypatch.setattr("sora_core.train.windows.FEWEST", 2)
+    for split in ("plain", "held_out"):
+        fill_bucket(untrained, tmp_path / "cache", Bucket(1, 192, 192), 24, split=split)
+    training = DiTTraining(steps=6, tokens=300, mix=(("1x192x192:plain", 1.0),), windows=0.5, validate_every=QUIET)
+    model, told = trainee(tiny), []
+    assert model.dit.config.absolute
+    model.dit.register_forward_pre_hook(lambda _, given: told.append((given[0].shape[3:], given[3])))
+    train_dit(tmp_path / "run", tmp_path / "cache", model, training, stop_at=5)
+    whole = [places is None for _, places in told]
+    assert any(whole) and not all(whole)
+    for size, places in told:
+        assert (places is None) == (tuple(size) == max(tuple(size) for size, _ in told))
 
 
 def test_sheets_are_not_drawn_by_the_vae_of_other_latents(cache: Path, tiny: Model, tmp_path: Path) -> None:
@@ -458,8 +501,7 @@ def test_a_run_is_packed_with_the_vae_of_its_latents(
     capsys: pytest.CaptureFixture,
 ) -> None:
     training = DiTTraining(steps=1, tokens=16, mix=(("1x32x32", 1.0),), masks=0.1)
-    take_tokenizer(tmp_path / "run", tiny.tokenizer)
-    train_dit(tmp_path / "run", cache, trainee(tiny, masks=True), training)
+    trained = train_dit(tmp_path / "run", cache, trainee(tiny, masks=True), training)
     for name, vae in (("own", untrained), ("other", tiny.vae)):
         save_vae(tmp_path / f"{name}.safetensors", vae)
 
@@ -478,4 +520,7 @@ def test_a_run_is_packed_with_the_vae_of_its_latents(
     (tmp_path / "kept.json").rename(tmp_path / "run" / "tokenizer.json")
     pack("own")
     packed = load_checkpoint(tmp_path / "model.safetensors")
+    for part, other in ((packed.dit, trained.dit), (packed.text, trained.text)):
+        for weight, kept in zip(part.state_dict().values(), other.state_dict().values(), strict=True):
+            torch.testing.assert_close(weight, kept.bfloat16().float(), atol=0, rtol=0)
     assert packed.vae.fingerprint() == untrained.fingerprint() and packed.dit.config == trainee(tiny).dit.config

@@ -215,6 +215,8 @@ def test_a_transformer_is_told_the_places_of_a_whole_frame_alike(tiny: Model, ge
         whole = dit(x, torch.tensor([300.0, 900.0]), text)
         assert torch.equal(dit(x, torch.tensor([300.0, 900.0]), text, places), whole)
         assert not torch.allclose(dit(x, torch.tensor([300.0, 900.0]), text, places.flip(1)), whole)
+    with pytest.raises(ValueError, match="places: this model has no absolute positions"):
+        DiT(replace(config, absolute=False))(x, torch.tensor([300.0, 900.0]), text, places)
 
 
 @pytest.mark.parametrize("split", ["plain", "pairs"])
@@ -245,16 +247,14 @@ def test_a_head_learns_what_is_covered_and_what_is_unknown_teaches_nothing(tiny:
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
     losses = []
     for _ in range(150):
-        with torch.no_grad():
-            model(x0, torch.zeros_like(x0), torch.full((4, 1, 2, 8, 8), 0.1), [canonical(scene) for scene in scenes])
+        model(x0, torch.zeros_like(x0), torch.full((4, 1, 2, 8, 8), 0.1), [canonical(scene) for scene in scenes])
         loss = head(covered, near)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[0] == pytest.approx(np.log(2), rel=1e-4) and losses[-1] < 0.5 * losses[0]
-    with torch.no_grad():
-        model(x0, torch.zeros_like(x0), torch.full((4, 1, 2, 8, 8), 0.1), [""] * 4)
+    model(x0, torch.zeros_like(x0), torch.full((4, 1, 2, 8, 8), 0.1), [""] * 4)
     optimizer.zero_grad(set_to_none=False)
     nothing = head(torch.full_like(covered, UNKNOWN), near)
     nothing.backward()

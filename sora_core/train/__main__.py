@@ -47,7 +47,7 @@ from .batches import DiTTraining
 from .dit import Trainee, deepened, train_dit
 from .latents import Bucket, cache_of, fill_bucket, read_bucket
 from .novelty import novelty as measure_novelty
-from .run import Training, rank
+from .run import Training
 from .text import train_text
 from .vae import FOLLOWS, VAETraining, latents_apart, train_vae
 from .videos import fill_from_videos
@@ -69,20 +69,6 @@ def load_vae(path: Path) -> VAE:
         vae = VAE(VAEConfig.from_dict(json.loads(metadata["config"])))
         vae.load_state_dict({key: file.get_tensor(key) for key in keys})
     return vae.eval()
-
-
-def take_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
-    """Put a tokenizer into a run. Raises ValueError where the run has learnt with another."""
-    path = run / "tokenizer.json"
-    if path.exists():
-        if Tokenizer.from_file(str(path)).to_str() == tokenizer.to_str():
-            return
-        if (run / "state.pt").exists():
-            raise ValueError(f"{run} holds a run with another tokenizer; choose another folder")
-    if rank() == 0:
-        run.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            tokenizer.save(str(partial))
 
 
 def tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
@@ -151,13 +137,15 @@ def dit(args: argparse.Namespace) -> None:
     )  # fmt: skip
     if args.mix:
         settings["mix"] = _weights("mix", args.mix)
+    training = replace(DiTTraining(), **settings)
+    if training.conditioned + training.independent > 1:
+        raise ValueError("--conditioned and --independent are shares of the same samples: together at most 1")
     operations, masks = fast if args.bf16 else nn, bool(args.masks)
     vae = load_vae(args.vae)
     if args.start is not None:
         if args.text is not None or args.preset is not None:
             raise ValueError("--start brings its own text encoder and sizes: leave --text and --preset out")
         begun = load_checkpoint(args.start)
-        take_tokenizer(args.run, begun.tokenizer)
         network = begun.dit if args.deepen is None else deepened(begun.dit, args.deepen)
         trainee = Trainee(network.config, begun.text.config, begun.tokenizer, args.seed or 0, operations, masks)
         trainee.dit.load_state_dict(network.state_dict())
@@ -168,7 +156,6 @@ def dit(args: argparse.Namespace) -> None:
         preset, config = PRESETS[args.preset or "mini"], _text_of(args.preset)
         weights = load_file(args.text / "text.safetensors")
         tokenizer = Tokenizer.from_file(str(args.text / "tokenizer.json"))
-        take_tokenizer(args.run, tokenizer)
         trainee = Trainee(preset.dit, config, tokenizer, args.seed or 0, operations, masks)
         try:
             trainee.text.load_state_dict(weights)
@@ -179,7 +166,7 @@ def dit(args: argparse.Namespace) -> None:
             ) from None
     else:
         raise ValueError("give --text, the run of a text encoder, or --start, a checkpoint to go on from")
-    train_dit(args.run, args.cache, trainee.to(args.device), replace(DiTTraining(), **settings), vae)
+    train_dit(args.run, args.cache, trainee.to(args.device), training, vae)
 
 
 @contextmanager
@@ -338,11 +325,33 @@ def _at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def _between(least: float, most: float) -> Callable[[str], float]:
+    """A number of a range, for argparse."""
+    told = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most or math.isinf(value):
+            raise argparse.ArgumentTypeError(f"{text}: give a number {told}")
+        return value
+
+    return number
+
+
+SHARE, WEIGHT = _between(0, 1), _between(0, math.inf)
+
+
 def _device(text: str) -> torch.device:
     try:
-        return torch.device(text)
+        device = torch.device(text)
     except RuntimeError:
         raise argparse.ArgumentTypeError(f"{text}: write cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError(f"{text}: torch finds no such GPU here; leave --device out")
+    return device
 
 
 OPTIONS: dict[str, dict] = {
@@ -363,26 +372,26 @@ OPTIONS: dict[str, dict] = {
     "crop": {"type": _at_least(1), "help": "side of the crops, pixels"},
     "decoder_of": {"type": Path, "help": "a trained VAE: train its decoder alone, its latents stay"},
     "near": {"type": Path, "help": "a trained VAE or a checkpoint: begin from it, its latents stay near"},
-    "nearness": {"type": float, "help": "with --near: weight of that"},
-    "latent_noise": {"type": float, "help": "with --decoder-of: most noise on the latents, in deviations"},
-    "textures": {"type": float, "help": "share of batches of moving textures, for footage"},
+    "nearness": {"type": WEIGHT, "help": "with --near: weight of that"},
+    "latent_noise": {"type": WEIGHT, "help": "with --decoder-of: most noise on the latents, in deviations"},
+    "textures": {"type": SHARE, "help": "share of batches of moving textures, for footage"},
     "styles": {"nargs": "+", "metavar": "STYLE=WEIGHT", "help": "how often each is drawn, as in outline=0.5 plain=0.5"},
-    "squared": {"type": float, "help": "weight of the squared error beside the absolute one (default: 1)"},
+    "squared": {"type": WEIGHT, "help": "weight of the squared error beside the absolute one (default: 1)"},
     "tokens": {"type": _at_least(1), "help": "tokens in a batch"},
-    "learning_rate": {"type": float},
-    "decay": {"type": float, "help": "share of the run over which the rate falls to zero"},
-    "shift": {"type": float, "help": "of the levels, at 80 tokens"},
+    "learning_rate": {"type": WEIGHT},
+    "decay": {"type": SHARE, "help": "share of the run over which the rate falls to zero"},
+    "shift": {"type": WEIGHT, "help": "of the levels, at 80 tokens"},
     "mix": {
         "nargs": "+",
         "metavar": "BUCKET=WEIGHT",
         "help": "buckets and how often each is drawn, as in 17x64x64=0.7 1x128x128:plain=0.3 17x64x64:videos=1",
     },
-    "conditioned": {"type": float, "help": "share of samples with kept patches"},
-    "independent": {"type": float, "help": "share of samples with a level per frame"},
-    "edited": {"type": float, "help": "share of styled samples that begin from the same in plain style"},
-    "focus": {"type": float, "help": "how much more the loss counts near things of the world (default: 0)"},
-    "windows": {"type": float, "help": "share of batches cut to windows around their things (default: 0)"},
-    "masks": {"type": float, "help": "weight of telling what things cover (default: 0)"},
+    "conditioned": {"type": SHARE, "help": "share of samples with kept patches"},
+    "independent": {"type": SHARE, "help": "share of samples with a level per frame"},
+    "edited": {"type": SHARE, "help": "share of styled samples that begin from the same in plain style"},
+    "focus": {"type": WEIGHT, "help": "how much more the loss counts near things of the world (default: 0)"},
+    "windows": {"type": SHARE, "help": "share of batches cut to windows around their things (default: 0)"},
+    "masks": {"type": WEIGHT, "help": "weight of telling what things cover (default: 0)"},
     "deepen": {
         "type": _at_least(1),
         "help": "with --start: a copy behind every so many blocks, which adds nothing at first",

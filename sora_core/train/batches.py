@@ -75,8 +75,6 @@ def draw_strengths(rng: np.random.Generator, shape: tuple[int, int, int]) -> Ten
         block = torch.zeros(shape, dtype=torch.bool)
         block[:, *inside] = True
         made[block if rng.random() < 0.5 and not block.all() else ~block] = 0
-        if not made.any():
-            made[:] = 1
     return made
 
 
@@ -183,10 +181,14 @@ def draw_batch(
     fit = np.arange(len(clips.latents)) if size is None else clips.windows.sizes[size]
     length = grid.length if size is None else grid.t * size[0] * size[1]
     rows = rng.choice(fit, size=max(1, round(training.tokens / length)))
-    batch = _draw_samples(rng, generator, training, clips, rows, shift_for(grid.length, training.shift))
+    shift = shift_for(grid.length, training.shift)
+    batch = _draw_samples(rng, generator, training, clips, rows, shift)
     if size is None:
         return batch
-    return _cut_batch(batch, [clips.windows.draw_corner(rng, row, size) for row in rows], size, grid, generator)
+    batch = _cut_batch(batch, [clips.windows.draw_corner(rng, row, size) for row in rows], size, grid)
+    kept = batch.level.amax((1, 2, 3, 4), keepdim=True) == 0  # all of a window: of it something is made after all
+    anew = training_levels(len(rows), generator, shift).view(-1, 1, 1, 1, 1)
+    return replace(batch, level=torch.where(kept, anew, batch.level))
 
 
 def _draw_samples(
@@ -222,16 +224,11 @@ def _draw_samples(
     return Batch(x0, noise, torch.stack(levels), near, captions, covered)
 
 
-def _cut_batch(
-    batch: Batch, corners: list[tuple[int, int]], size: tuple[int, int], grid: Grid, generator: torch.Generator
-) -> Batch:
-    """The windows of a batch. Where all of one is kept, something is made of it after all."""
+def _cut_batch(batch: Batch, corners: list[tuple[int, int]], size: tuple[int, int], grid: Grid) -> Batch:
     _, q, r = grid.patch
     x0, noise, level, near = (
         cut(maps, corners, size, (q, r)) for maps in (batch.x0, batch.noise, batch.level, batch.near)
     )
-    kept = level.amax((1, 2, 3, 4), keepdim=True) == 0
-    level = torch.where(kept, training_levels(len(level), generator).view(-1, 1, 1, 1, 1), level)
     places = fourier_positions((grid.t, grid.h, grid.w), torch.device("cpu")).unflatten(0, (grid.t, grid.h, grid.w))
     places = rearrange(places, "t h w c -> c t h w").expand(len(corners), -1, -1, -1, -1)
     places = rearrange(cut(places, corners, size, (1, 1)), "b c t h w -> b (t h w) c")

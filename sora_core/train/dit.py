@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..checkpoint import Model
 from ..config import DiTConfig, TextConfig
 from ..dit import Attention, DiT
+from ..files import replacing
 from ..flow import TIMESTEPS, add_noise, flow_loss
 from ..patches import Grid, map_to_tokens
 from ..pipeline import Pipeline
@@ -33,6 +34,7 @@ from .latents import HELD_OUT_VIDEOS, VIDEOS, Bucket, Subject, cache_of, canonic
 from .masks import MaskHead
 from .run import Run, fit, rank
 from .text import WORDS
+from .windows import FEWEST, SMALLEST
 
 PROMPTS = (
     "a red circle moves left on a sky background",
@@ -201,13 +203,20 @@ def train_dit(
     held_latents, held = held_out_of(cache, *parts[0])
     held_latents, captions = held_latents.float().to(device), [canonical_of(subject) for subject in held]
     patch, masks = trainee.dit.config.patch, trainee.mask_head is not None
+    if masks != bool(training.masks):
+        raise ValueError("masks: a trainee has the head for them where their weight is above 0, and only there")
     if training.windows:
         buckets = [clips.with_windows(patch) for clips in buckets]
+        _say_what_is_whole(trainee, [str(bucket) for bucket, _ in parts], buckets)
+    check_tokenizer(Path(folder), trainee.tokenizer)
     smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer, masks=masks).to(device)
     _say_what_is_cut(trainee, [subject for clips in buckets for subject in clips.subjects])
     networks = {"dit": trainee.dit.config.to_dict(), "text": trainee.text.config.to_dict(), "vae": latents_of}
     networks |= {"masks": True} if masks else {}
     run = Run(folder, networks, training)
+    if rank() == 0:
+        with replacing(run.folder / "tokenizer.json") as partial:
+            trainee.tokenizer.save(str(partial))
 
     def loss_of(rng: np.random.Generator, generator: torch.Generator) -> Tensor:
         clips = buckets[rng.choice(len(buckets), p=shares)]
@@ -234,6 +243,31 @@ def train_dit(
 
     fit(run, trainee, loss_of, validate, slow="text.", stop_at=stop_at)
     return trainee
+
+
+def check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Raises ValueError where the run in a folder has learnt with another."""
+    path = folder / "tokenizer.json"
+    if (
+        path.exists()
+        and (folder / "state.pt").exists()
+        and Tokenizer.from_file(str(path)).to_str() != tokenizer.to_str()
+    ):
+        raise ValueError(f"{folder} holds a run with another tokenizer; choose another folder")
+
+
+def _say_what_is_whole(trainee: Trainee, names: list[str], buckets: list[Clips]) -> None:
+    """Print which buckets have no windows. Raises ValueError where none has, or where the model would not know them."""
+    whole = [name for name, clips in zip(names, buckets, strict=True) if clips.windows and not clips.windows.sizes]
+    if len(whole) == len(buckets):
+        raise ValueError(
+            f"windows: no bucket of the mix can be cut: it takes sides of about {2 * SMALLEST} tokens (192 pixels of "
+            f"sora-mini's) and {FEWEST} scenes that fit; leave --windows out, or take larger ones"
+        )
+    if not trainee.dit.config.absolute:
+        raise ValueError("windows: this transformer has no absolute positions, so it cannot be told of windows")
+    if whole and rank() == 0:
+        print(f"not cut to windows, for their size or for what they show: {', '.join(dict.fromkeys(whole))}")
 
 
 def _say_what_is_cut(trainee: Trainee, subjects: Sequence[Subject]) -> None:

@@ -24,7 +24,7 @@ from ..pipeline import frames_to_video
 from ..vae import VAE
 from ..world import Scene, render, sample_scene
 from ..world.captions import EMPTY, canonical, draw_caption
-from ..world.scene import clip_times, extents, trajectories
+from ..world.scene import VERSION, clip_times, extents, trajectories
 
 PART = 250  # clips in one file
 MARK = "vae.txt"  # holds the fingerprint of the VAE whose latents a cache holds
@@ -84,16 +84,19 @@ def cache_of(folder: Path | str) -> str:
 @torch.no_grad()
 def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: int = 0, split: str = "train") -> None:
     """Encode at least `clips` clips of a bucket into `folder`, leaving the parts that exist alone. Raises ValueError
-    where these were drawn from another seed."""
+    where these were drawn from another seed, or by another version of the world."""
     folder = claim(vae, folder, bucket)
     for part in range(-(-clips // PART)):
         path = folder / f"{split}-{part:04d}.safetensors"
         if path.exists():
             with safe_open(path, framework="pt") as file:
-                if (drawn := file.metadata().get("seed", str(seed))) != str(seed):
-                    raise ValueError(
-                        f"{path} was drawn from seed {drawn}, not {seed}: give that one, or choose another folder"
-                    )
+                about = file.metadata()
+            if (drawn := about.get("seed", str(seed))) != str(seed):
+                raise ValueError(
+                    f"{path} was drawn from seed {drawn}, not {seed}: give that one, or choose another folder"
+                )
+            if about.get("world", "1") != str(VERSION):
+                raise ValueError(f"{path} holds scenes of an earlier version of the world: choose another folder")
             continue
         rng = np.random.default_rng((seed, part, bucket.frames, bucket.height, bucket.width, crc32(split.encode())))
         scenes = [sample_scene(rng, bucket.width / bucket.height, split=split) for _ in range(PART)]
@@ -101,7 +104,8 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
         if split == STYLED:
             tensors["sources"] = _encoded(vae, bucket, [replace(scene, style="plain") for scene in scenes])
         with replacing(path) as partial:
-            save_file(tensors, partial, {"scenes": json.dumps([s.to_dict() for s in scenes]), "seed": str(seed)})
+            scenes_text = json.dumps([scene.to_dict() for scene in scenes])
+            save_file(tensors, partial, {"scenes": scenes_text, "seed": str(seed), "world": str(VERSION)})
 
 
 def _encoded(vae: VAE, bucket: Bucket, scenes: list[Scene]) -> Tensor:

@@ -1,6 +1,6 @@
-"""A second task while the transformer learns: tokens in its middle have to tell what the things of the scene cover, by
-a head that is thrown away. So silhouettes, which are few latents of many, have a say of their own at every noise level.
-(REPA, arXiv 2410.06940, has the features of a block in the middle follow another network's.)
+"""A second task while the transformer learns: tokens behind two thirds of it have to tell what the things of the scene
+cover, by a head that is thrown away. So silhouettes, which are few latents of many, have a say of their own at every
+noise level. (REPA, arXiv 2410.06940, has the features of a block in the middle follow another network's.)
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class MaskHead(nn.Module):
         self.read = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, math.prod(CELLS) * math.prod(self.patch))
         )
-        self.tokens: Tensor | None = None  # (B, L, D) of the last call
+        self.tokens: Tensor | None = None  # (B, L, D) of the last call that learns
         dit.blocks[round(DEPTH * dit.config.layers) - 1].register_forward_hook(self._keep)
 
     def _keep(self, _: nn.Module, __: tuple, tokens: Tensor) -> None:
-        self.tokens = tokens
+        if torch.is_grad_enabled():
+            self.tokens = tokens
 
     def initialise(self, generator: torch.Generator) -> None:
         for layer in self.read:

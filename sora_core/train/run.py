@@ -63,11 +63,15 @@ class Run:
         text = json.dumps({"networks": networks, "training": asdict(training)}, indent=2) + "\n"
         if (self.folder / "state.pt").exists():
             known, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+            if ("masks" in known["networks"]) != ("masks" in wanted["networks"]):
+                raise ValueError(
+                    f"{folder} holds a run with masks, or this one has them and that has not: give --masks as it was"
+                )
             if known["networks"] != wanted["networks"]:
                 raise ValueError(
                     f"{folder} holds a run of another network, or one that began from another; choose another folder"
                 )
-            before = known["training"]
+            before = asdict(type(training)()) | known["training"]  # a run may be older than a setting
             now = {k: v for k, v in wanted["training"].items() if not k.endswith("_every")}
             self.changed = {k: [before.get(k), v] for k, v in now.items() if before.get(k) != v}
         elif left := sorted([*self.folder.glob("log.jsonl"), *self.folder.glob("*.safetensors")]):

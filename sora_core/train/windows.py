@@ -36,7 +36,8 @@ class Windows:
                 _, q, r = grid.patch
                 seen = reduce(near, "t (h q) (w r) -> h w", "max", q=q, r=r)
                 rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
-                self.boxes[i], known[i] = (rows[0], rows[-1], columns[0], columns[-1]), True
+                if len(rows):  # else it is so small that it lies between the latents
+                    self.boxes[i], known[i] = (rows[0], rows[-1], columns[0], columns[-1]), True
         top, bottom, left, right = self.boxes.T
         self.sizes: dict[tuple[int, int], np.ndarray] = {}
         for high, wide in SHARES:
@@ -50,7 +51,8 @@ class Windows:
         return list(self.sizes)[rng.integers(len(self.sizes))] if self.sizes else None
 
     def draw_corner(self, rng: np.random.Generator, row: int, size: tuple[int, int]) -> tuple[int, int]:
-        """Top and left, in tokens, of a window inside the frame that has all that the scene of a row shows."""
+        """Top and left, in tokens, of a window inside the frame around all things of a row's scene (in neon, not all of
+        their glow)."""
         top, bottom, left, right = self.boxes[row]
         return tuple(
             int(rng.integers(max(0, last - length + 1), min(first, whole - length) + 1))

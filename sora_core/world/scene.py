@@ -64,6 +64,7 @@ DIRECTIONS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1),
 WITH_SPEED = (*DIRECTIONS, "spins")  # motions that take "slowly" and "quickly"
 SPINNABLE = tuple(s for s in SHAPES if s not in ("circle", "ring"))
 
+VERSION = 1  # of the world: another one draws other scenes from the same seed
 SPLITS = ("train", "plain", "spinning", "pairs", "turning", "styled", "held_out", "any")
 
 _ALL_BACKGROUNDS = (*BACKGROUNDS, *SCENES)
