@@ -212,6 +212,26 @@ def test_a_bounce_hits_the_floor_and_rebounds(rng):
     assert (0.8 - peak) / (0.8 - bottom[0]) == pytest.approx(0.64, abs=0.02)  # height goes with speed squared
 
 
+@pytest.mark.parametrize("shape", SPINNABLE)
+def test_what_spins_is_upright_at_first_and_turns_clockwise(rng, shape):
+    turns = []
+    for speed in ("slowly", "normal", "quickly"):
+        scene = scene_of(shape, "red", "spins", "sky", speed=speed, rng=rng)
+        still = Scene((replace(scene.things[0], motion="stays still", speed="normal"),), "sky")
+        assert torch.equal(render(scene, 5, 64, 64)[0], render(still, 5, 64, 64)[0])
+        turns.append(np.diff(trajectory(scene.things[0], clip_times(33))[3]))
+        assert (turns[-1] > 0).all() and turns[-1].sum() >= math.radians(150)
+    assert turns[0].sum() < turns[1].sum() < turns[2].sum()
+
+
+def test_an_orbit_is_one_round_clockwise(rng):
+    thing = scene_of("star", "red", "circles around", "sky", rng=rng).things[0]
+    x, y, *_ = trajectory(thing, clip_times(33))
+    angle = np.unwrap(np.arctan2(y - thing.y, x - thing.x))  # y points down
+    assert (np.diff(angle) > 0).all() and angle[-1] - angle[0] == pytest.approx(2 * math.pi, abs=1e-4)
+    assert np.hypot(x - thing.x, y - thing.y) == pytest.approx(0.4, abs=1e-5)
+
+
 def test_sizes_agree(rng):
     for scene in plain_scenes(rng, 20):
         small, large = render(scene, 5, 64, 64), render(scene, 5, 128, 128)

@@ -51,7 +51,8 @@ MOTIONS = (
 STYLES = ("plain", "outline", "neon", "pixel")
 SIZES = {"small": 0.20, "medium": 0.30, "large": 0.42}  # radius of the bounding circle
 TRAVEL = 0.9  # way of a thing that moves, over a whole clip
-SPEEDS = {"slowly": 0.5, "normal": 1.0, "quickly": 1.5}  # factor of a travel or a turn
+SPEEDS = {"slowly": 0.5, "normal": 1.0, "quickly": 1.5}  # factor of a travel
+SPIN = {"slowly": 155, "normal": 220, "quickly": 330}  # degrees that a thing turns over a whole clip, upright at first
 
 WALL_COLOUR: RGB = (0.25, 0.25, 0.25)
 WALL_HALF_WIDTH = 0.2
@@ -64,7 +65,7 @@ DIRECTIONS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1),
 WITH_SPEED = (*DIRECTIONS, "spins")  # motions that take "slowly" and "quickly"
 SPINNABLE = tuple(s for s in SHAPES if s not in ("circle", "ring"))
 
-VERSION = 1  # of the world: another one draws other scenes from the same seed
+VERSION = 2  # of the world: another one draws other scenes from the same seed
 SPLITS = ("train", "plain", "spinning", "pairs", "turning", "styled", "held_out", "any")
 
 _ALL_BACKGROUNDS = (*BACKGROUNDS, *SCENES)
@@ -80,7 +81,7 @@ class Thing:
     x, y: centre at u = 0.5 (moves), resting centre (others), or where the fall starts (bounces).
     radius: of the bounding circle at u = 0.5. amount: travel (moves), duration of the first fall in u (bounces),
     ratio of the radii (grows, shrinks) or radius of the orbit (circles around).
-    turn, phase: total and initial angle in radians, clockwise on screen (spins, circles around).
+    turn, phase: total and initial angle in radians, clockwise on screen (spins, which begin upright, circles around).
     floor: y of the ground (bounces).
     """
 
@@ -279,9 +280,18 @@ def _sample_turning(rng: np.random.Generator, aspect: float) -> Scene:
             thing = _place(thing, _Box(0, 0, *extents(aspect)), rng)
         background = first.background if same_background else then.background
         spins = thing.motion != "spins" or thing.shape in SPINNABLE
-        if spins and is_visible(thing.colour, background) and not _held_out(thing):
+        visible = is_visible(thing.colour, background) and _stays_visible(first, thing.colour, background)
+        if spins and visible and not _held_out(thing):
             return replace(first, then=replace(then, things=(thing,), background=background))
         then = sample_scene(rng, aspect, "plain")
+
+
+def _stays_visible(first: Scene, colour: str, background: str) -> bool:
+    """Whether a thing is never of its background's colour while both turn from a scene's into others."""
+    before = np.subtract(COLOURS[first.things[0].colour], BACKGROUNDS[first.background])
+    after = np.subtract(COLOURS[colour], BACKGROUNDS[background])
+    shares = np.linspace(0, 1, 21)[:, None]
+    return float(np.linalg.norm(before + shares * (after - before), axis=1).min()) >= MIN_CONTRAST / 2
 
 
 def _sample_two(rng: np.random.Generator, aspect: float, split: str, background: str, style: str) -> Scene:
@@ -322,13 +332,12 @@ def _place(thing: Thing, box: _Box, rng: np.random.Generator) -> Thing:
     """Fill in the numbers of a thing so that its motion suits the box."""
     room = min(box.half_width, box.half_height)
     radius = min(SIZES[thing.size] * box.radius_scale * rng.uniform(0.9, 1.1), 0.66 * room)
-    speed = SPEEDS[thing.speed]
     amount = turn = phase = 0.0
     reach_x = reach_y = radius  # how far from its centre the motion carries the thing
     if thing.motion in DIRECTIONS:
         horizontal = DIRECTIONS[thing.motion][0] != 0
         room = box.half_width if horizontal else box.half_height
-        travel = TRAVEL * speed * rng.uniform(0.85, 1.15)
+        travel = TRAVEL * SPEEDS[thing.speed] * rng.uniform(0.85, 1.15)
         if box.travel_scale < 1:
             travel = min(travel, max(travel * box.travel_scale, 2 * (room - radius)))
             travel = min(travel, 2 * (room - radius))
@@ -337,15 +346,14 @@ def _place(thing: Thing, box: _Box, rng: np.random.Generator) -> Thing:
     elif thing.motion == "bounces":
         return _place_bounce(thing, box, radius, rng)
     elif thing.motion == "spins":
-        turn = math.radians(rng.uniform(300, 340)) * speed * _sign(rng)
-        phase = rng.uniform(0, 2 * math.pi)
+        turn = math.radians(SPIN[thing.speed] * rng.uniform(0.97, 1.03))
     elif thing.motion in ("grows", "shrinks"):
         amount = rng.uniform(2.0, 2.6)
         radius = min(radius, 0.95 * room / math.sqrt(amount))
         reach_x = reach_y = radius * math.sqrt(amount)
     elif thing.motion == "circles around":
         amount = 0.4 if box.travel_scale == 1 else min(0.4 * box.travel_scale, room - 0.9 * radius)
-        turn, phase = 2 * math.pi * _sign(rng), rng.uniform(0, 2 * math.pi)
+        turn, phase = 2 * math.pi, rng.uniform(0, 2 * math.pi)
         reach_x = reach_y = radius + amount
     x = box.x + _jitter(rng, box.half_width, reach_x)
     y = box.y + _jitter(rng, box.half_height, reach_y)
@@ -408,10 +416,6 @@ def check_words(
 
 def _held_out(thing: Thing) -> bool:
     return held_out_combination(thing.shape, thing.colour, thing.motion)
-
-
-def _sign(rng: np.random.Generator) -> int:
-    return 1 if rng.random() < 0.5 else -1
 
 
 def _pick(rng: np.random.Generator, options: tuple, weights: tuple[float, ...] | None = None):
