@@ -207,7 +207,7 @@ def train_dit(
         raise ValueError("masks: a trainee has the head for them where their weight is above 0, and only there")
     if training.windows:
         buckets = [clips.with_windows(patch) for clips in buckets]
-        _say_what_is_whole(trainee, names, buckets)
+        _check_windows(trainee, names, buckets)
     check_tokenizer(Path(folder), trainee.tokenizer)
     smooth = Trainee(trainee.dit.config, trainee.text.config, trainee.tokenizer, masks=masks).to(device)
     _say_what_is_cut(trainee, [subject for clips in buckets for subject in clips.subjects])
@@ -256,7 +256,7 @@ def check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
         raise ValueError(f"{folder} holds a run with another tokenizer; choose another folder")
 
 
-def _say_what_is_whole(trainee: Trainee, names: Sequence[str], buckets: list[Clips]) -> None:
+def _check_windows(trainee: Trainee, names: Sequence[str], buckets: list[Clips]) -> None:
     """Print which buckets have no windows. Raises ValueError where none has, or where the model would not know them."""
     whole = [name for name, clips in zip(names, buckets, strict=True) if clips.windows and not clips.windows.sizes]
     if len(whole) == len(buckets):

@@ -64,9 +64,8 @@ class Run:
         if (self.folder / "state.pt").exists():
             known, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
             if ("masks" in known["networks"]) != ("masks" in wanted["networks"]):
-                raise ValueError(
-                    f"{folder} holds a run with masks, or this one has them and that has not: give --masks as it was"
-                )
+                has = "with" if "masks" in known["networks"] else "without"
+                raise ValueError(f"{folder} holds a run {has} masks: give --masks as it was, or choose another folder")
             if known["networks"] != wanted["networks"]:
                 raise ValueError(
                     f"{folder} holds a run of another network, or one that began from another; choose another folder"
