@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..sora_core.config import MOST_SIDE, SamplingDefaults, check_size
 from ..sora_core.cues import parse_cues, seen_from
-from ..sora_core.fingerprint import digest
-from ..sora_core.long import MADE_BY, Task, count_windows, make_long
+from ..sora_core.long import Task, count_windows, make_long
 from ..sora_core.samplers import SAMPLERS
 from ..sora_core.world import warning
 from . import host
@@ -172,12 +171,16 @@ class SoraLongVideo(io.ComfyNode):
             model, clip, vae, negative, steps=steps, cfg=cfg, solver=solver, passes=resample,
             node_id=cls.hidden.unique_id,
         )  # fmt: skip
-        described = [MADE_BY, engine.described, prompts, begin, fps, width, height, window, overlap, correct, seed]
-        described += [] if given is None else [digest(part) for part in given]
-        folder = host.keeping_folder(hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16])
+        folder = Path()
+
+        def keeping(clip: str) -> Path:
+            nonlocal folder
+            folder = host.keeping_folder(clip)
+            return folder
+
         windows = make_long(
             engine, cues, frames, fps=fps, width=width, height=height, window=window, overlap=overlap, correct=correct,
-            seed=seed, given=given, folder=folder,
+            seed=seed, given=given, folder=keeping,
         )  # fmt: skip
         (folder / "finished").unlink(missing_ok=True)  # of a shorter one: this is not, until it is
         engine.windows = count_windows(frames, window, overlap, engine.time_factor)

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sora_core.report import draw_report, report
+from ..sora_core.report import draw_report, report, seams_of
 from . import host
 from .host import io
-
-
-def _frames(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.replace(",", " ").split()]
-    except ValueError:
-        raise ValueError(f"seams: {text!r} is no list of frames; write them as in 17, 25") from None
 
 
 class SoraClipReport(io.ComfyNode):
@@ -42,12 +35,12 @@ class SoraClipReport(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, seams: str | None = None) -> bool | str:
-        return host.accepts(_frames, seams)
+        return host.accepts(seams_of, seams)
 
     @classmethod
     def execute(
         cls, images: Tensor, seams: str, loop: bool, source_at: int, source: Tensor | None = None
     ) -> io.NodeOutput:
         source = None if source is None else source[..., :3]
-        found = report(images[..., :3], seams=_frames(seams), source=source, source_at=source_at, loop=loop)
+        found = report(images[..., :3], seams=seams_of(seams), source=source, source_at=source_at, loop=loop)
         return io.NodeOutput(found.to_json(), draw_report(found)[None])

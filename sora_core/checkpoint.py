@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
@@ -91,6 +92,13 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     return out
 
 
+def _tokenizer_of(described: dict[str, Any]) -> Tokenizer:
+    """Versions of the library before 0.20 write merges as `a b`, and read no others; later ones read both."""
+    model = described["model"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return Tokenizer.from_str(json.dumps(described | {"model": model | {"merges": merges}}))
+
+
 def load_checkpoint(path: Path | str = BUNDLED, dtype: torch.dtype | None = torch.float32) -> Model:
     """Read a model. dtype: of the weights in memory, None for the file's own.
 
@@ -109,9 +117,12 @@ def load_checkpoint(path: Path | str = BUNDLED, dtype: torch.dtype | None = torc
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path.name}: its config does not fit this version ({error}); get the file again") from None
     try:
-        tokenizer = Tokenizer.from_str(json.dumps(info["tokenizer"]))
+        tokenizer = _tokenizer_of(info["tokenizer"])
     except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{path.name}: its tokenizer cannot be read ({error}); get the file again") from None
+        raise ValueError(
+            f"{path.name}: its tokenizer cannot be read by tokenizers {tokenizers.__version__} ({error}); update that "
+            "library, or get the file again"
+        ) from None
     with torch.device("meta"):
         networks = DiT(configs[0]), VAE(configs[1]), TextEncoder(configs[2])
     model = Model(*networks, tokenizer, configs[3], info["provenance"], info["scores"])

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpoint import read_metadata as read_checkpoint
-from .cli_options import command, free, given, in_words, sampling, settings_of, size, warn_of, writing
+from .cli_options import check_apart, command, free, given, in_words, sampling, settings_of, size, warn_of, writing
 from .cli_tasks import add_tasks
 from .convert import convert
 from .files import replacing
@@ -31,7 +31,9 @@ LATENTS = "sora_core/latents/1"  # format tag of files with latents
 
 
 def generate(args: argparse.Namespace) -> None:
-    out = free(args.out or Path("image.png" if args.frames == 1 else "clip.mp4"), args.overwrite)
+    out = args.out or Path("image.png" if args.frames == 1 else "clip.mp4")
+    check_apart(out=out, sheet=args.sheet)
+    out = free(out, args.overwrite)
     sheet = free(args.sheet, args.overwrite, ".png") if args.sheet is not None else None
     pipeline = Pipeline.load(args.model)
     defaults = pipeline.model.defaults
@@ -180,6 +182,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from . import evaluate as scoring  # the world is needed by this command alone
     from . import evaluate_tasks as scoring_tasks
 
+    check_apart(out=args.out, sheet=args.sheet, failures=args.failures)
     pipeline = Pipeline.load(args.model)
     width, height = args.size or (None, None)
     sheets: list[tuple[Path, list[Tensor], list[str], bool]] = [

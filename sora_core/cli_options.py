@@ -9,18 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import BUNDLED
-from .files import free_name
+from .files import free_name, part_of
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
 
 Commands = Any  # argparse's subparsers, whose class has no public name
-
-
-def frame_numbers(text: str) -> list[int]:
-    parts = text.replace(",", " ").split()
-    if not all(part.isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r}: write frame numbers with commas between them, as in 17,25")
-    return [int(part) for part in parts]
 
 
 def size(text: str) -> tuple[int, int]:
@@ -56,7 +49,16 @@ def free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the name of a file in it")
+    part_of(path).unlink()
     return path if overwrite else free_name(path)
+
+
+def check_apart(**paths: Path | None) -> None:
+    """Raises ValueError where two options name one file to write."""
+    named: dict[Path, str] = {}
+    for option, path in paths.items():
+        if path is not None and (other := named.setdefault(path.resolve(), option)) != option:
+            raise ValueError(f"--{option} {path}: --{other} is written there; give another name")
 
 
 def warn_of(pipeline: Pipeline, *prompts: str, by_halves: bool = False) -> None:

@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 from .cli_options import (
     Commands,
     command,
-    frame_numbers,
     free,
     given,
     in_words,
@@ -29,10 +28,10 @@ from .config import nearest
 from .cues import parse_cues, seen_from
 from .long import PipelineEngine, make_long, make_timeline
 from .pipeline import Pipeline
-from .report import draw_report, report
+from .report import draw_report, report, seams_of
 from .tasks import CARRY, backward_parts, edit, extend, interpolate, loop, strengths
 from .timeline import FACTOR, Timeline
-from .video import Video, check_target, frame_rate, has_sound, pixel_aspect, read_video, write_video
+from .video import Video, check_target, frame_rate, has_sound, out_of_step, pixel_aspect, read_video, write_video
 
 LEAST = 2 * FACTOR + 1  # frames of a window
 AFTER = 8  # frames that `extend` makes if no number is given
@@ -76,8 +75,8 @@ def _run(
 
     warn_of(pipeline, args.prompt, then or "")
     frames = made(line, args.seed, keep)
-    for number, next_of in enumerate(further, 1):
-        frames = made(next_of(frames), (args.seed + number) % 2**63, keep and keep / f"before-{number}")
+    for number, next_of in enumerate(further, 1):  # windows forward count seeds up, these down
+        frames = made(next_of(frames), (args.seed - number) % 2**63, keep and keep / f"before-{number}")
     out = write_video(
         out, frames, fps, lossless=args.lossless, pixel_aspect=pixel_aspect(args.video), overwrite=args.overwrite,
         numbered=True,
@@ -132,8 +131,19 @@ def _rate(args: argparse.Namespace, pipeline: Pipeline, *videos: tuple[Path, Vid
     return moving[0][1] if moving else frame_rate(pipeline.model.defaults.fps)
 
 
+def _read(path: Path, fps: float | None) -> Video:
+    video = read_video(path, fps=fps)
+    lost, again = out_of_step(path) if fps is None else (0, 0)
+    if lost or again:
+        print(
+            f"{path}: its frame rate varies; at {float(video.fps):g} frames a second {lost} of its frames are left out "
+            f"and {again} shown again (--fps chooses another rate)"
+        )
+    return video
+
+
 def _opened(args: argparse.Namespace) -> tuple[Path, Video, Pipeline]:
-    return free(args.out, args.overwrite), read_video(args.video, fps=args.fps), Pipeline.load(args.model)
+    return free(args.out, args.overwrite), _read(args.video, args.fps), Pipeline.load(args.model)
 
 
 def run_extend(args: argparse.Namespace) -> None:
@@ -154,7 +164,7 @@ def run_extend(args: argparse.Namespace) -> None:
 
 def run_interpolate(args: argparse.Namespace) -> None:
     out, pipeline = free(args.out, args.overwrite), Pipeline.load(args.model)
-    a, b = (read_video(path, fps=args.fps) for path in (args.video, args.other))
+    a, b = (_read(path, args.fps) for path in (args.video, args.other))
     fps = _rate(args, pipeline, (args.video, a), (args.other, b))
     line = interpolate(a.frames, b.frames, args.frames, overlap=args.overlap, soften=args.soften)
     _run(args, out, pipeline, line, fps, args.then)
@@ -168,7 +178,7 @@ def run_loop(args: argparse.Namespace) -> None:
 
 def run_edit(args: argparse.Namespace) -> None:
     out, video, pipeline = _opened(args)
-    mask = None if args.mask is None else read_video(args.mask, fps=args.fps).frames.mean(-1)
+    mask = None if args.mask is None else read_video(args.mask, fps=args.fps, over_black=True).frames.mean(-1)
     wanted = strengths(video.frames, args.strength, curve=args.curve, first=args.first, last=args.last, mask=mask)
     _run(args, out, pipeline, edit(video.frames, wanted), _rate(args, pipeline, (args.video, video)))
 
@@ -198,7 +208,7 @@ def run_long(args: argparse.Namespace) -> None:
     if args.overlap < FACTOR:
         raise ValueError(f"--overlap {args.overlap}: a window sees whole latents again; give {FACTOR} frames or more")
     cues = parse_cues(text)
-    start = None if args.start is None else read_video(args.start, fps=args.fps)
+    start = None if args.start is None else _read(args.start, args.fps)
     pipeline = Pipeline.load(args.model)
     defaults = pipeline.model.defaults
     fps = _rate(args, pipeline, *([] if start is None else [(args.start, start)]))
@@ -243,9 +253,9 @@ def run_long(args: argparse.Namespace) -> None:
 
 def run_report(args: argparse.Namespace) -> None:
     sheet = None if args.picture is None else free(args.picture, args.overwrite, ".png")
-    frames = read_video(args.video).frames
+    seams, frames = seams_of(args.seams), read_video(args.video).frames
     source = None if args.source is None else read_video(args.source).frames
-    found = report(frames, seams=args.seams, source=source, source_at=args.source_at, loop=args.loop)
+    found = report(frames, seams=seams, source=source, source_at=args.source_at, loop=args.loop)
     print(found.to_json())
     if sheet is not None:
         sheet = write_video(sheet, draw_report(found)[None], 1, overwrite=args.overwrite, numbered=True)
@@ -311,7 +321,7 @@ def add_tasks(commands: Commands) -> None:
     one.add_argument("--curve", default="", help='strengths at frames instead, as in "0:0, 8:0.6, 16:1"')
     one.add_argument("--first", type=int, default=0, help="first frame that may change")
     one.add_argument("--last", type=int, default=-1, help="last frame that may change")
-    one.add_argument("--mask", type=Path, help="an image or a clip: white may change, black stays")
+    one.add_argument("--mask", type=Path, help="an image or a clip: white may change, black and transparent stays")
     windowed(one)
     sampling(one)
     writing(one, Path("edited.mp4"), rate=READ_AT)
@@ -337,7 +347,7 @@ def add_tasks(commands: Commands) -> None:
         "extended.mkv --seams 17 --source clip.mkv --picture report.png", model=False,
     )  # fmt: skip
     text = "frames before which a new part begins, as in 17,25"
-    one.add_argument("--seams", type=frame_numbers, default=[], help=text)
+    one.add_argument("--seams", default="", help=text)
     one.add_argument("--loop", action="store_true", help="the clip is played round and round")
     one.add_argument("--source", type=Path, help="a clip whose frames have to be in it, bit for bit")
     one.add_argument("--source-at", type=int, default=0, help="frame at which the source begins (default 0)")

@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import uuid4
 
+from safetensors import SafetensorError
+
 
 class replacing(AbstractContextManager):  # noqa: N801 - reads as a function, as those of contextlib do
     """A temporary sibling of `path` to write to; it takes the place of `path` if all goes well and vanishes if not.
 
     Where the path is taken and not to be overwritten, FileExistsError is raised, or, `numbered`, the file gets the next
     free number, also where the path was taken while it was written. `path` is where it stands afterwards. Raises
-    FileNotFoundError without a folder for it.
+    FileNotFoundError without a folder for it, and OSError that names it where it cannot be written.
     """
 
     def __init__(self, path: Path, overwrite: bool = True, *, numbered: bool = False) -> None:
@@ -22,15 +24,14 @@ class replacing(AbstractContextManager):  # noqa: N801 - reads as a function, as
     def __enter__(self) -> Path:
         if self.path.exists() and not (self._overwrite or self._numbered):
             raise FileExistsError(self._taken())
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {self.path.parent} for {self.path.name}; create it first")
-        self._part = self.path.with_name(f".{uuid4().hex}.part")
-        self._part.touch()
+        self._part = part_of(self.path)
         self._mode = self._part.stat().st_mode
         return self._part
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, value: BaseException | None, *_: object) -> None:
         try:
+            if isinstance(value, SafetensorError):  # which is no OSError: of a full disk, say
+                raise OSError(f"{self.path} could not be written ({value})") from value
             if error is None:
                 self._part.chmod(self._mode)  # of new files; some libraries write their own, for one user alone
                 self._publish()
@@ -48,6 +49,18 @@ class replacing(AbstractContextManager):  # noqa: N801 - reads as a function, as
 
     def _taken(self) -> str:
         return f"{self.path} exists; choose another name, or set overwrite to replace it"
+
+
+def part_of(path: Path) -> Path:
+    """An empty temporary sibling of a file to be. Raises as `replacing` does."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; create it first")
+    part = path.with_name(f".{uuid4().hex}.part")
+    try:
+        part.touch()
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror}); choose another folder") from None
+    return part
 
 
 def _put(part: Path, path: Path) -> bool:

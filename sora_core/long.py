@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -35,7 +36,7 @@ from .pipeline import Pipeline, check_seeds, video_to_frames
 from .timeline import Timeline, check_factor
 from .vae_layers import Stream
 
-MADE_BY = 2  # raised when the same settings come to give other windows: those that were kept are made again then
+MADE_BY = 3  # raised when the same settings come to give other windows: those that were kept are made again then
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def make_long(
     seed: int = 0,
     start: Tensor | None = None,
     given: tuple[Tensor, Tensor] | None = None,
-    folder: Path | str | None = None,
+    folder: Path | str | Callable[[str], Path] | None = None,
 ) -> Iterator[Window]:
     """Windows of a clip of `frames` frames, one after the other; their frames joined are the clip.
 
@@ -158,7 +159,8 @@ def make_long(
     3) to go on from, which is not counted and not returned. given: latents (1, C, T', H', W') of the clip and how far
     each place may leave them (1, 1, T', H', W'), as in `Pipeline.sample`; drift is corrected where all is new. A clip
     that exists may have any sides: what the engine cannot take is padded, and cut off again. folder: keeps finished
-    windows, and goes on from them.
+    windows, and goes on from them; or gives that folder for a name that all clips with these settings share, whatever
+    their length.
     Raises ValueError, before anything is made, where the settings cannot be or the folder holds another clip.
     """
     shape, begins = _plan(
@@ -181,7 +183,10 @@ def make_long(
             "overlap": overlap, "correct": correct, "seed": seed, "start": "" if start is None else digest(start),
             "given": [] if given is None else [digest(part) for part in given],
         }  # fmt: skip
-        store = _Store(folder, described)
+        text = json.dumps(described, indent=2, sort_keys=True)
+        if callable(folder):
+            folder = folder(sha256(text.encode()).hexdigest()[:16])
+        store = _Store(folder, text)
     tasks, shift = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given), None
     if start is not None:
         last = tasks.go_on_from(pad_sides(start[-tasks.reach :], engine.multiple))
@@ -211,7 +216,7 @@ def make_timeline(
     and what was made before it, so this is for edits and for new frames behind a clip. overlap: 2 where windows are
     long enough. folder: as there. on_frames(count): called with the number of frames that were finished."""
     frames, height, width = line.canvas.shape[:3]
-    cues, made = [Cue(0, text)], []
+    cues, made, out = [Cue(0, text)], 0, torch.empty(frames, height, width, 3)
     check_factor(engine.time_factor)
     overlap = max(1, min(2, (window - 1) // engine.time_factor - 1)) if overlap is None else overlap
     _plan(engine, cues, frames, 1, (height, width), window, overlap, correct, seed, padded=True)  # before encoding
@@ -219,10 +224,11 @@ def make_timeline(
         engine, cues, frames, fps=1, width=width, height=height, window=window, overlap=overlap, correct=correct,
         seed=seed, given=line.encode(engine.encode, engine.multiple), folder=folder,
     ):  # fmt: skip
-        made.append(part.frames)
+        out[made : made + len(part.frames)] = part.frames  # no list of parts beside the whole
+        made += len(part.frames)
         if on_frames is not None:
             on_frames(len(part.frames))
-    return line.restore(torch.cat(made))
+    return line.restore(out)
 
 
 def _plan(
@@ -424,10 +430,10 @@ def _parts(described: dict[str, Any]) -> dict[str, Any]:
 class _Store:
     """Finished windows in a folder, one file each, and a note that says of which clip."""
 
-    def __init__(self, folder: Path | str, described: dict[str, Any]) -> None:
+    def __init__(self, folder: Path | str, text: str) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.note, self.text = self.folder / "clip.json", json.dumps(described, indent=2, sort_keys=True)
+        self.note, self.text = self.folder / "clip.json", text
         if self.note.exists():
             kept, asked = _parts(self._read_note()), _parts(json.loads(self.text))
             if other := sorted(name for name in kept.keys() | asked.keys() if kept.get(name) != asked.get(name)):

@@ -103,6 +103,14 @@ class Report:
 
 
 @torch.no_grad()
+def seams_of(text: str) -> list[int]:
+    """Frames written with commas or spaces between them, as in `17, 25`."""
+    parts = text.replace(",", " ").split()
+    if not all(part.isdecimal() for part in parts):
+        raise ValueError(f"seams: {text!r} is no list of frames; write them as in 17, 25")
+    return [int(part) for part in parts]
+
+
 def report(
     frames: Tensor,
     *,

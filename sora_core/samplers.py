@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -173,6 +174,11 @@ def check_span(sigmas: Tensor, stop: int | None, progress: Progress | None) -> t
             f"stop after step {last}: this run has done {done} of {total}; choose from {done + 1} to {total}"
         )
     return done, last
+
+
+def draw_seed(seed: int, number: int) -> int:
+    """Seed of a further draw of noise within a sampling; those that follow it belong to other clips and windows."""
+    return int.from_bytes(sha256(f"{seed} {number}".encode()).digest()[:8]) % 2**63
 
 
 def solve_again(

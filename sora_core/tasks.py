@@ -170,8 +170,8 @@ def strengths(
     masked = out * torch.where(mask < BLACK, 0, mask)
     if bool(out.any()) and not bool(masked.any()):
         raise ValueError(
-            "mask: it is black wherever the clip may change, so nothing would; white marks what changes. (Load Image "
-            "gives a black mask for images without transparency.)"
+            "mask: it is black wherever the clip may change, so nothing would; white marks what changes. (ComfyUI's "
+            "Load Image gives a black mask for images without transparency.)"
         )
     return masked
 

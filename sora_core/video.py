@@ -18,6 +18,7 @@ from functools import partial
 from itertools import chain, count, islice, pairwise
 from numbers import Rational
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -35,6 +36,7 @@ _BT709 = 1  # ITU-T H.273 code point of the BT.709 primaries, transfer and matri
 _HDR = {16: "PQ", 18: "HLG"}  # and of the transfers whose levels are no SDR ones
 _THREADS = 4  # fixed, because x264's output depends on it
 METADATA_SUFFIXES = (".mp4", ".mkv", ".png")
+Shown = TypeVar("Shown")
 _MUXER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # written by containers, not by us
 
 
@@ -65,14 +67,20 @@ def frame_rate(fps: float | Rational) -> Fraction:
 # Reading
 
 
-def read_video(path: str | Path, *, fps: float | Rational | None = None, max_frames: int | None = None) -> Video:
+def read_video(
+    path: str | Path,
+    *,
+    fps: float | Rational | None = None,
+    max_frames: int | None = None,
+    over_black: bool = False,
+) -> Video:
     """Read a video, an animated image or a still image.
 
     A file of constant rate comes back with exactly the frames it holds. One of variable rate is put on a constant grid
     by its time stamps: at time k / fps stands the last frame that starts at or before it. Which of the two a file is
     depends on the whole file, so `max_frames` returns a beginning of what reading it all would return. Rotation
-    metadata is applied, transparency dropped; pixels stay as they are where they are no squares (`pixel_aspect`). A
-    still image is one frame, at 1 fps unless `fps` says otherwise.
+    metadata is applied, transparency dropped, or shown as black where `over_black`; pixels stay as they are where they
+    are no squares (`pixel_aspect`). A still image is one frame, at 1 fps unless `fps` says otherwise.
 
     Args:
         path: anything ffmpeg decodes, or .png .jpg .jpeg .webp .gif .bmp.
@@ -87,7 +95,7 @@ def read_video(path: str | Path, *, fps: float | Rational | None = None, max_fra
     path = _existing(path)
     if max_frames is not None and max_frames < 1:
         raise ValueError(f"max_frames is {max_frames}; ask for at least 1 frame, or leave it out to read them all")
-    rate, shown = stream_video(path, fps=fps)
+    rate, shown = stream_video(path, fps=fps, over_black=over_black)
     images = list(islice(shown, max_frames))
     frames = torch.empty((len(images), *images[0].shape), dtype=torch.float32)
     for frame, image in zip(frames, images, strict=True):
@@ -95,13 +103,15 @@ def read_video(path: str | Path, *, fps: float | Rational | None = None, max_fra
     return Video(frames.div_(255), rate)
 
 
-def stream_video(path: str | Path, *, fps: float | Rational | None = None) -> tuple[Fraction, Iterator[np.ndarray]]:
+def stream_video(
+    path: str | Path, *, fps: float | Rational | None = None, over_black: bool = False
+) -> tuple[Fraction, Iterator[np.ndarray]]:
     """The rate, and the frames (H, W, 3) as bytes one at a time, of what `read_video` reads whole. Errors likewise,
     some of them on the way."""
     path = _existing(path)
     rate = None if fps is None else frame_rate(fps)
     if path.suffix.lower() in _IMAGE_SUFFIXES:
-        own_rate, shown = _image_frames(path)
+        own_rate, shown = _image_frames(path, over_black)
     else:
         timing = _timing(path)
         own_rate, shown = timing.rate, _video_frames(path, timing)
@@ -122,6 +132,21 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         with _opened_video(path) as (container, _):
             found = dict(container.metadata)
     return {key.lower(): str(value) for key, value in found.items() if key.lower() not in _MUXER_KEYS}
+
+
+def out_of_step(path: str | Path) -> tuple[int, int]:
+    """How many of a file's frames `read_video` leaves out at the file's own rate, and how many it adds by showing one
+    again: none but where that rate varies."""
+    path = _existing(path)
+    if path.suffix.lower() in _IMAGE_SUFFIXES:
+        rate, images = _image_frames(path, over_black=False)
+        ends = [end for _, end in images]
+    else:
+        timing = _timing(path)
+        rate, ends = timing.rate, timing.ends
+    shown = list(_on_grid(enumerate(ends), rate)) if rate else []
+    kept = len(set(shown))
+    return (len(ends) - kept, len(shown) - kept) if shown else (0, 0)
 
 
 def has_sound(path: str | Path) -> bool:
@@ -154,7 +179,7 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _on_grid(shown: Iterable[tuple[np.ndarray, Fraction]], fps: Fraction) -> Iterator[np.ndarray]:
+def _on_grid(shown: Iterable[tuple[Shown, Fraction]], fps: Fraction) -> Iterator[Shown]:
     """The image on show at 0, 1/fps, 2/fps, ...; `shown` gives each image with the time, in seconds, its show ends."""
     index = 0
     for image, end in shown:
@@ -187,6 +212,7 @@ class _Timing:
     rate: Fraction  # frames per second
     constant: bool
     last: Fraction  # seconds the last frame is shown
+    ends: Sequence[Fraction] = ()  # of a rate that varies: seconds from the first frame's start to each one's end
 
 
 @contextmanager
@@ -225,7 +251,9 @@ def _timing(path: Path) -> _Timing:
         return _Timing(steady, True, 1 / steady)
     if not declared:
         raise ValueError(f"{path} does not say its frame rate; convert it to mp4")
-    return _Timing(declared[0], False, stamps[-1][1] * tick or 1 / declared[0])
+    last = stamps[-1][1] * tick or 1 / declared[0]
+    starts = [(pts - stamps[0][0]) * tick for pts, _ in stamps]
+    return _Timing(declared[0], False, last, [*starts[1:], starts[-1] + last])
 
 
 def _video_frames(path: Path, timing: _Timing) -> Iterator[tuple[np.ndarray, Fraction]]:
@@ -276,7 +304,7 @@ def _opened_image(path: Path) -> Iterator[Image.Image]:
         raise ValueError(f"{path} cannot be decoded as an image ({error}); open it elsewhere to check") from error
 
 
-def _image_frames(path: Path) -> tuple[Fraction | None, list[tuple[np.ndarray, Fraction]]]:
+def _image_frames(path: Path, over_black: bool) -> tuple[Fraction | None, list[tuple[np.ndarray, Fraction]]]:
     """Rate (None for a still) and each image with the time its show ends, in seconds."""
     images, ends = [], [Fraction(0)]
     with _opened_image(path) as file:
@@ -284,6 +312,9 @@ def _image_frames(path: Path) -> tuple[Fraction | None, list[tuple[np.ndarray, F
         for image in [file] if file.format == "MPO" else ImageSequence.Iterator(file):
             if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
                 image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+            if over_black and image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
             images.append(np.array(ImageOps.exif_transpose(image.convert("RGB"))))
             ends.append(ends[-1] + Fraction(file.info.get("duration", 0)) / 1000)
     if len(images) == 1:

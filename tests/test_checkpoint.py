@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from safetensors.torch import save_file
 
 from sora_core.checkpoint import BUNDLED, Model, load_checkpoint, read_metadata, save_checkpoint
 from sora_core.config import PRESETS, DiTConfig, SamplingDefaults, TextConfig, VAEConfig
+from sora_core.files import replacing
 from sora_core.pipeline import Pipeline
 
 
@@ -61,6 +64,29 @@ def rewrite(source: Path, target: Path, edit) -> Path:
     edit(tensors, metadata)
     save_file(tensors, target, metadata)
     return target
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "full.safetensors"
+    with pytest.raises(OSError, match=r"full\.safetensors could not be written"), replacing(path) as partial:
+        save_file({"a": torch.ones(1)}, partial / "of a file")  # what a full disk raises, too
+    assert not any(tmp_path.iterdir())
+
+
+def test_merges_are_read_as_any_version_writes_them(tiny_file: Path, tmp_path: Path) -> None:
+    def written(join: Callable[[str, str], Any]) -> Callable[..., None]:
+        def edit(_: dict, metadata: dict[str, str]) -> None:
+            described = json.loads(metadata["tokenizer"])
+            pairs = [m.split(" ") if isinstance(m, str) else m for m in described["model"]["merges"]]
+            assert pairs and all(len(pair) == 2 for pair in pairs)
+            described["model"]["merges"] = [join(*pair) for pair in pairs]
+            metadata["tokenizer"] = json.dumps(described)
+
+        return edit
+
+    old = load_checkpoint(rewrite(tiny_file, tmp_path / "old.safetensors", written("{} {}".format)))
+    new = load_checkpoint(rewrite(tiny_file, tmp_path / "new.safetensors", written(lambda a, b: [a, b])))
+    assert old.tokenizer.to_str() == new.tokenizer.to_str() == load_checkpoint(tiny_file).tokenizer.to_str()
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,23 @@ def test_a_prompt_is_expanded_and_a_clip_described(
     assert capsys.readouterr().out == "a blue star grows on a sand background\n"
 
 
+def test_files_that_cannot_be_written_are_named_before_the_work(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Pipeline, "generate", lambda *_, **__: pytest.fail("the work began"))
+    words = ["generate", PROMPT, "--model", str(tiny_file), "--frames", "1", "--overwrite"]
+    same = ["--out", str(tmp_path / "a.png"), "--sheet", str(tmp_path / "." / "a.png")]
+    assert main([*words, *same]) != 0
+    assert "--out is written there; give another name" in capsys.readouterr().err
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert main([*words, *same[:2]]) != 0
+    assert "a.png cannot be written (Read-only file system); choose another folder" in capsys.readouterr().err
+
+
 def test_same_seed_same_bytes(tiny_file: Path, tmp_path: Path) -> None:
     assert [run(tiny_file, tmp_path, PROMPT, "--seed", seed) for seed in ("7", "7", "8")] == [0, 0, 0]
     first, again, other = (tmp_path / name for name in ("clip.mp4", "clip-2.mp4", "clip-3.mp4"))

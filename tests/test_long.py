@@ -124,6 +124,20 @@ def test_a_crash_costs_no_finished_window(pipeline: Pipeline, tmp_path: Path) ->
         long(pipeline, cues, 40, seed=6, overlap=1, folder=tmp_path)
 
 
+def test_clips_of_any_length_share_a_folder_and_no_other_clip_does(tiny: Model, tmp_path: Path) -> None:
+    named: list[str] = []
+
+    def folder(name: str) -> Path:
+        named.append(name)
+        return tmp_path / name
+
+    for settings in ({}, {}, {"seed": 1}, {"overlap": 1}, {"fps": 13}):
+        frames = 33 if len(named) == 1 else 17
+        next(make_long(PipelineEngine(Pipeline(tiny), steps=1), CIRCLE, frames, folder=folder, **(SMALL | settings)))
+    assert named[0] == named[1] and len(set(named)) == 4
+    assert all((tmp_path / name / "clip.json").exists() for name in named)
+
+
 def test_windows_are_gone_on_from_where_a_default_is_spelled_out(pipeline: Pipeline, tmp_path: Path) -> None:
     own = pipeline.model.defaults
     told = {"steps": own.steps, "cfg": own.cfg, "cfg_interval": own.cfg_interval, "solver": own.solver, "negative": ""}

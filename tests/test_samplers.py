@@ -25,7 +25,7 @@ from sora_core.flow import (
 )
 from sora_core.patches import Grid
 from sora_core.pipeline import Pipeline
-from sora_core.samplers import SAMPLERS, solve, solve_again
+from sora_core.samplers import SAMPLERS, draw_seed, solve, solve_again
 
 SHAPE = (3, 4, 4)
 PROMPT = ["a red circle moves left on a sky background"]
@@ -462,3 +462,9 @@ def test_the_schedule_is_shifted_by_the_size_of_the_clip(pipeline: Pipeline, sha
     tokens = Grid.of(shape, pipeline.model.dit.config.patch).length
     expected = schedule(3, shift_for(tokens, pipeline.model.defaults.shift))
     assert seen == expected[:-1].tolist()
+
+
+def test_further_draws_share_no_noise_with_what_counts_seeds_up() -> None:
+    seeds = {(7 + window) % 2**63 for window in range(200)}
+    draws = [draw_seed(7 + window, number) for window in range(20) for number in range(1, 50)]
+    assert len(set(draws)) == len(draws) and not seeds & set(draws) and all(0 <= seed < 2**63 for seed in draws)

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from sora_core.sheet import contact_sheet
-from sora_core.video import frame_rate, has_sound, pixel_aspect, read_metadata, read_video, write_video
+from sora_core.video import frame_rate, has_sound, out_of_step, pixel_aspect, read_metadata, read_video, write_video
 
 NTSC_FILM = Fraction(24000, 1001)
 
@@ -182,7 +182,13 @@ def test_variable_rate_defaults_to_the_average(tmp_path: Path) -> None:
     write_with_stamps(tmp_path / "a.mp4", [10, 20, 30, 40, 50, 60], [0, 40, 80, 200, 250, 500])
     with av.open(str(tmp_path / "a.mp4")) as container:
         average = container.streams.video[0].average_rate
-    assert read_video(tmp_path / "a.mp4").fps == average
+    video = read_video(tmp_path / "a.mp4")
+    assert video.fps == average
+    kept = len(set(levels_of(video.frames)))
+    assert out_of_step(tmp_path / "a.mp4") == (6 - kept, len(video.frames) - kept) and kept < 6
+    for name in ("b.mp4", "b.gif", "b.png"):
+        write_video(tmp_path / name, noise_clip(1 if name == "b.png" else 7, 16, 16), 24)
+        assert out_of_step(tmp_path / name) == (0, 0)
 
 
 def test_rotation_metadata_is_applied(tmp_path: Path) -> None:
@@ -249,6 +255,8 @@ def test_still_images_are_one_frame(tmp_path: Path) -> None:
     assert read_video(tmp_path / "a.png", fps=24).fps == 24
     Image.new("RGBA", (6, 4), (255, 0, 0, 128)).save(tmp_path / "b.webp", lossless=True)
     assert torch.equal(read_video(tmp_path / "b.webp").frames, torch.tensor([1.0, 0, 0]).expand(1, 4, 6, 3))
+    half = torch.tensor([128 / 255, 0, 0]).expand(1, 4, 6, 3)
+    assert torch.equal(read_video(tmp_path / "b.webp", over_black=True).frames, half)
     Image.new("RGB", (6, 4), (0, 0, 255)).save(tmp_path / "c.JPG", "JPEG", quality=95)
     assert read_video(tmp_path / "c.JPG").frames.shape == (1, 4, 6, 3)
     Image.fromarray(np.full((4, 6), 128 * 257, np.uint16)).save(tmp_path / "d.png")

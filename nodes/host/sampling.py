@@ -25,7 +25,7 @@ from ...sora_core.flow import TIMESTEPS, StrengthMap, before_given, schedule, sh
 from ...sora_core.patches import Grid, map_to_tokens, tokens_to_map
 from ...sora_core.preview import latents_to_rgb
 from ...sora_core.regions import Box, halves
-from ...sora_core.samplers import Progress, check_span, solve, solve_again
+from ...sora_core.samplers import Progress, check_span, draw_seed, solve, solve_again
 from ...sora_core.selection import count_frames, mask_to_map
 from ...sora_core.timeline import FACTOR
 from .model import STRENGTH, HostModel
@@ -124,7 +124,7 @@ def sample(
         return progress.x if progress.steps == steps else progress.denoised
 
     def again(number: int) -> Tensor:
-        return _noise(latent, known, (seed + number) % 2**63)
+        return _noise(latent, known, draw_seed(seed, number))
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
