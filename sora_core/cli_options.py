@@ -49,7 +49,7 @@ def free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the name of a file in it")
-    part_of(path).unlink()
+    part_of(path).unlink()  # or it would be found out after the work that nothing can be written there
     return path if overwrite else free_name(path)
 
 

@@ -102,7 +102,6 @@ class Report:
         return json.dumps(asdict(self), allow_nan=False)
 
 
-@torch.no_grad()
 def seams_of(text: str) -> list[int]:
     """Frames written with commas or spaces between them, as in `17, 25`."""
     parts = text.replace(",", " ").split()
@@ -111,6 +110,7 @@ def seams_of(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+@torch.no_grad()
 def report(
     frames: Tensor,
     *,

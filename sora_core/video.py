@@ -36,7 +36,7 @@ _BT709 = 1  # ITU-T H.273 code point of the BT.709 primaries, transfer and matri
 _HDR = {16: "PQ", 18: "HLG"}  # and of the transfers whose levels are no SDR ones
 _THREADS = 4  # fixed, because x264's output depends on it
 METADATA_SUFFIXES = (".mp4", ".mkv", ".png")
-Shown = TypeVar("Shown")
+_Shown = TypeVar("_Shown")
 _MUXER_KEYS = {"major_brand", "minor_version", "compatible_brands", "encoder"}  # written by containers, not by us
 
 
@@ -179,7 +179,7 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _on_grid(shown: Iterable[tuple[Shown, Fraction]], fps: Fraction) -> Iterator[Shown]:
+def _on_grid(shown: Iterable[tuple[_Shown, Fraction]], fps: Fraction) -> Iterator[_Shown]:
     """The image on show at 0, 1/fps, 2/fps, ...; `shown` gives each image with the time, in seconds, its show ends."""
     index = 0
     for image, end in shown:
