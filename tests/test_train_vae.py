@@ -16,7 +16,7 @@ from sora_core.checkpoint import Model, load_checkpoint, save_checkpoint
 from sora_core.config import PRESETS
 from sora_core.pipeline import psnr
 from sora_core.train.__main__ import load_vae, main, save_vae
-from sora_core.train.vae import VAETraining, draw_scene, latents_apart, random_crop, train_vae
+from sora_core.train.vae import VAETraining, deepened, draw_scene, latents_apart, random_crop, train_vae
 from sora_core.vae import VAE
 from sora_core.world import is_visible
 from sora_core.world.textures import texture_clip
@@ -91,6 +91,26 @@ def test_a_vae_stays_near_to_what_it_was_while_it_learns(untrained: VAE, tmp_pat
         train_vae(tmp_path, PRESETS["tiny"].vae, training, source, near=untrained, decoder_of=untrained)
 
 
+def test_more_blocks_add_nothing_until_they_have_learnt(untrained: VAE, tmp_path: Path) -> None:
+    clip = random_crop(np.random.default_rng(0), 9, 32)[None]
+    deeper = deepened(untrained, 2)
+    assert torch.equal(deeper.encode(clip), untrained.encode(clip))
+    latents = untrained.encode(clip)
+    assert torch.equal(deeper.decode(latents), untrained.decode(latents))
+    training = VAETraining(
+        steps=6, batch_frames=2, crop=32, lengths=((5, 1.0),), average=0.5, save_every=2, validate_every=QUIET
+    )
+    whole = train_vae(tmp_path / "whole", untrained.config, training, near=untrained, blocks=2)
+    for level in (*whole.encoder.levels, *whole.decoder.levels):
+        assert all(block.conv2.weight.any() for block in level.blocks)
+    train_vae(tmp_path / "killed", untrained.config, training, near=untrained, blocks=2, stop_at=3)
+    assert same(train_vae(tmp_path / "killed", untrained.config, training, near=untrained, blocks=2), whole)
+    save_vae(tmp_path / "vae.safetensors", whole)
+    assert same(load_vae(tmp_path / "vae.safetensors"), whole)
+    with pytest.raises(ValueError, match="more blocks are for a VAE that goes on near"):
+        train_vae(tmp_path / "alone", untrained.config, training, decoder_of=untrained, blocks=1)
+
+
 def test_a_checkpoint_takes_a_vae_that_is_near_its_own(
     tmp_path: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,11 +170,13 @@ def test_textures_move_in_range_and_are_drawn_by_their_seed() -> None:
     assert sum(bool((clip[:, 0] - clip[:, -1]).abs().mean() > 0.02) for clip in clips) >= 4
 
 
-@pytest.mark.parametrize(("option", "other"), [("--nearness", "--near"), ("--latent-noise", "--decoder-of")])
+@pytest.mark.parametrize(
+    ("option", "other"), [("--nearness", "--near"), ("--blocks", "--near"), ("--latent-noise", "--decoder-of")]
+)
 def test_options_that_would_do_nothing_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, other: str
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["train", "vae", "--run", str(tmp_path / "run"), option, "0.5"])
+    monkeypatch.setattr("sys.argv", ["train", "vae", "--run", str(tmp_path / "run"), option, "1"])
     with pytest.raises(SystemExit, match=f"error: {option} does nothing without {other}"):
         main()
     assert not (tmp_path / "run").exists()

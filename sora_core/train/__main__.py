@@ -89,12 +89,15 @@ def vae(args: argparse.Namespace) -> None:
     for option, other in (("nearness", "near"), ("latent_noise", "decoder_of")):
         if option in settings and getattr(args, other) is None:
             raise ValueError(f"--{option} does nothing without --{other}".replace("_", "-"))
+    if args.blocks is not None and args.near is None:
+        raise ValueError("--blocks does nothing without --near")
     begun = {name: load_vae(path) for name, path in _given(args, "decoder_of", "near").items()}
     if begun and args.preset is not None:
         raise ValueError("--near and --decoder-of bring their own sizes: leave --preset out")
     if args.styles:
         settings["styles"] = _weights("styles", args.styles)
-    trained = train_vae(args.run, PRESETS[args.preset or "mini"].vae, replace(VAETraining(), **settings), **begun)
+    training = replace(VAETraining(), **settings)
+    trained = train_vae(args.run, PRESETS[args.preset or "mini"].vae, training, blocks=args.blocks or 0, **begun)
     save_vae(args.run / "vae.safetensors", trained)
 
 
@@ -281,7 +284,8 @@ def _weights(option: str, parts: list[str]) -> tuple[tuple[str, float], ...]:
 
 
 COMMANDS = {
-    vae: "run steps crop learning_rate decoder_of near decay squared textures styles nearness latent_noise preset seed",
+    vae: "run steps crop learning_rate decoder_of near blocks decay squared textures styles nearness latent_noise "
+    "preset seed",
     text: "run steps preset seed",
     latents: "vae cache bucket clips split videos seed",
     dit: "vae text start cache run steps tokens learning_rate decay mix shift conditioned independent edited focus "
@@ -373,6 +377,7 @@ OPTIONS: dict[str, dict] = {
     "decoder_of": {"type": Path, "help": "a trained VAE: train its decoder alone, its latents stay"},
     "near": {"type": Path, "help": "a trained VAE or a checkpoint: begin from it, its latents stay near"},
     "nearness": {"type": WEIGHT, "help": "with --near: weight of that"},
+    "blocks": {"type": _at_least(1), "help": "with --near: so many more in each level, which add nothing at first"},
     "latent_noise": {"type": WEIGHT, "help": "with --decoder-of: most noise on the latents, in deviations"},
     "textures": {"type": SHARE, "help": "share of batches of moving textures, for footage"},
     "styles": {"nargs": "+", "metavar": "STYLE=WEIGHT", "help": "how often each is drawn, as in outline=0.5 plain=0.5"},

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import VAEConfig
 from ..pipeline import frames_to_video, psnr, video_to_frames
@@ -52,6 +52,22 @@ class VAETraining(Training):
     latent_noise: float = 0.0  # most noise, in deviations, that a decoder trained alone learns to look through
     nearness: float = 0.2  # weight of: latents of the world stay as they were, in units of their deviation
     former: float = 0.35  # share of batches that are decoded from the latents as they were, where these stay near
+
+
+def _deeper(config: VAEConfig, blocks: int) -> VAEConfig:
+    return replace(config, encoder_blocks=config.encoder_blocks + blocks, decoder_blocks=config.decoder_blocks + blocks)
+
+
+def deepened(vae: VAE, blocks: int) -> VAE:
+    """With so many more blocks in each level of encoder and decoder whose last kernels are zero: they add nothing until
+    they are trained."""
+    deeper = VAE(_deeper(vae.config, blocks))
+    deeper.load_state_dict(vae.state_dict(), strict=False)
+    for level in (*deeper.encoder.levels, *deeper.decoder.levels):
+        for block in level.blocks[len(level.blocks) - blocks :]:
+            nn.init.zeros_(block.conv2.weight)
+            nn.init.zeros_(block.conv2.bias)
+    return deeper
 
 
 def draw_scene(rng: np.random.Generator, styles: Sequence[tuple[str, float]] = ()) -> Scene:
@@ -127,6 +143,7 @@ def train_vae(
     stop_at: int | None = None,
     decoder_of: VAE | None = None,
     near: VAE | None = None,
+    blocks: int = 0,
 ) -> VAE:
     """Train, or go on with the run in `folder`; returns the averaged VAE with its latent statistics measured.
 
@@ -138,21 +155,21 @@ def train_vae(
         raise ValueError("either the decoder alone goes on, or all of it near to what it was: not both")
     if unknown := sorted({style for style, _ in training.styles} - set(STYLES)):
         raise ValueError(f"style {unknown[0]!r} is not of the world; use {', '.join(STYLES)}")
+    if blocks and near is None:
+        raise ValueError("more blocks are for a VAE that goes on near to what it was: name that one")
     multiple = 2 * config.space_factor
     if training.crop < 1 or training.crop % multiple:
         raise ValueError(f"crop {training.crop}: its side has to be a multiple of {multiple} pixels, above 0")
     begun = decoder_of or near
-    config = config if begun is None else begun.config
+    config = config if begun is None else _deeper(begun.config, blocks)
     from_other = {name: one.fingerprint() for name, one in (("decoder of", decoder_of), ("near", near)) if one}
     run = Run(folder, {"vae": config.to_dict(), **from_other}, training)
     source = source or partial(random_crop, styles=training.styles)
     with torch.random.fork_rng():
         torch.random.manual_seed(training.seed)
-        vae = VAE(config)
+        vae = VAE(config) if begun is None else deepened(begun, blocks)
     if begun is None:
-        torch.nn.init.constant_(vae.quant.bias[config.z_dim :], -4.0)  # little noise on the latents at first
-    else:
-        vae.load_state_dict(begun.state_dict())
+        nn.init.constant_(vae.quant.bias[config.z_dim :], -4.0)  # little noise on the latents at first
     if decoder_of is not None:
         vae.encoder.requires_grad_(False)
         vae.quant.requires_grad_(False)
