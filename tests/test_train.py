@@ -30,7 +30,6 @@ from sora_core.train.dit import (
 )
 from sora_core.train.latents import Bucket, fill_bucket, read_bucket, read_sources
 from sora_core.train.muon import Muon, orthogonalise
-from sora_core.train.novelty import nearest
 from sora_core.train.run import Optimizers, Run, Training, clip_gradients, fit, learning_rate
 from sora_core.train.text import train_text
 from sora_core.vae import VAE
@@ -230,15 +229,6 @@ def test_fast_attention_has_the_gradients_of_the_plain_one(generator: torch.Gene
         assert (quick - expected).norm() <= 2e-2 * expected.norm()  # bfloat16 keeps 8 bits
 
 
-def test_a_training_clip_is_its_own_nearest(generator: torch.Generator) -> None:
-    training = torch.randn(700, 2, 3, 4, 4, generator=generator)
-    distance, index = nearest(training[[650, 3]] + 0.01, training)
-    assert index.tolist() == [650, 3]
-    assert torch.allclose(distance, torch.tensor([0.01, 0.01]), atol=1e-4)
-    distance, _ = nearest(torch.randn(8, 2, 3, 4, 4, generator=generator), training)
-    assert (distance > 0.5).all()
-
-
 def test_learning_rate_rises_holds_and_falls() -> None:
     rates = [learning_rate(step, 1000, decay=0.2) for step in range(1000)]
     assert rates[0] < 0.02 and rates[500] == 1 and rates[-1] < 0.01
@@ -347,15 +337,6 @@ def test_options_that_cannot_be_are_named(
     with pytest.raises(SystemExit):
         main()
     assert words in capsys.readouterr().err
-
-
-def test_novelty_is_measured_in_the_latents_of_its_model(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arguments = ["novelty", "--cache", str(cache), "--bucket", "1x32x32", "--out", str(tmp_path / "new.png")]
-    monkeypatch.setattr(sys, "argv", ["train", *arguments])
-    with pytest.raises(SystemExit, match="holds latents of another VAE than the model's"):
-        main()
 
 
 def test_scenes_that_turn_need_a_middle(tmp_path: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
