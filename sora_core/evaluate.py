@@ -18,12 +18,25 @@ from tqdm.auto import tqdm
 
 from .pipeline import Pipeline, frames_to_video, psnr, video_to_frames
 from .video import read_video
-from .world import BACKGROUNDS, MOTIONS, SHAPES, STYLES, Scene, held_out_combination, render, sample_scene
+from .world import (
+    BACKGROUNDS,
+    MOTIONS,
+    SHAPES,
+    SIZES,
+    SPEEDS,
+    STYLES,
+    Scene,
+    held_out_combination,
+    render,
+    sample_scene,
+)
 from .world.captions import canonical, paraphrase
+from .world.scene import DIRECTIONS
 from .world.score import analyse_two, analyse_wall, score
 
 KINDS = ("single", "paraphrase", "two", "wall")
 BY_WORD = KINDS[:2]
+WALL_FRAMES = 9  # least in which something is seen on both sides
 
 
 def interval(right: int, total: int) -> tuple[float, float]:
@@ -57,7 +70,7 @@ Tally = dict[str, dict[str, list[bool]]]  # by split or word, then by attribute
 
 
 def _by_word() -> Tally:
-    return {word: defaultdict(list) for word in (*MOTIONS, *SHAPES)}
+    return {word: defaultdict(list) for word in (*MOTIONS, *SHAPES, *SIZES, *SPEEDS)}
 
 
 def _summarised(tally: Tally) -> dict[str, dict[str, dict[str, float]]]:
@@ -67,8 +80,12 @@ def _summarised(tally: Tally) -> dict[str, dict[str, dict[str, float]]]:
 def _words_of(scene: Scene, frames: int) -> list[tuple[str, str]]:
     """Words of the scene by which its prompt is told apart, each with what is counted there."""
     thing = scene.things[0]
-    found = [(thing.motion, "shape"), (thing.shape, "shape")]
-    return found if frames == 1 else [(thing.motion, "motion"), *found]
+    found = [(thing.motion, "shape"), (thing.shape, "shape"), (thing.size, "size")]
+    if frames > 1:
+        found.append((thing.motion, "motion"))
+        if thing.motion in DIRECTIONS:
+            found.append((thing.speed, "speed"))
+    return found
 
 
 def judge(frames: Tensor, scene: Scene, kind: str) -> dict[str, bool]:
@@ -87,7 +104,8 @@ def judge(frames: Tensor, scene: Scene, kind: str) -> dict[str, bool]:
             and (seen.left.colour, seen.left.shape, seen.motion) == (thing.colour, thing.shape, thing.motion)
             and seen.left.background == scene.background,
         }
-    return score(frames, thing.colour, thing.shape, thing.motion, scene.background)
+    speed = thing.speed if thing.motion in DIRECTIONS else None
+    return score(frames, thing.colour, thing.shape, thing.motion, scene.background, thing.size, speed)
 
 
 def vae_psnr(
@@ -163,7 +181,7 @@ def evaluate(
     **settings: Any,
 ) -> dict[str, Any]:
     """Scores by kind and split: {kind: {split: {attribute: {right, total, share, low, high}}}}. Beside the splits stand
-    the motions and shapes, by which prompts of one thing are told apart once more.
+    the words for motion, shape, size and speed, by which prompts of one thing are told apart once more.
 
     clips: of each kind; half of them are held out. settings: of `Pipeline.sample`.
     on_clip(prompt, frames, verdict): called for every clip.
@@ -178,6 +196,8 @@ def evaluate(
     height = config.height if height is None else height
     frames = config.frames if frames is None else frames
     config.check(width, height, frames, pipeline.model.vae.config.time_factor)
+    if "wall" in kinds and frames < WALL_FRAMES:
+        raise ValueError(f"{frames} frames: what passes behind a wall is seen in {WALL_FRAMES} or more")
     shape = pipeline.model.vae.latent_shape(frames, height, width)
     out: dict[str, Any] = {}
     for kind in kinds:

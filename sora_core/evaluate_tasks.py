@@ -27,13 +27,14 @@ from .pipeline import Pipeline
 from .report import report
 from .tasks import edit, extend, interpolate, loop, strengths
 from .timeline import Timeline
-from .world import COLOURS, SHAPES, STYLES, Scene, analyse, canonical, follow, is_visible, one_thing, render
+from .world import COLOURS, SHAPES, STYLES, Scene, analyse, canonical, follow, is_visible, one_thing, render, scene_of
 
 GIVEN, MADE = 9, 8  # frames
 MIDDLE = 5  # first frame of what is made anew in the middle of a clip
 NEAR = 0.25  # of the velocity before a seam: how far that behind it may be off
 SINGLE = 0.85  # share of a frame that one thing explains: a decoded one's has 0.98, an even blend 0.71, in the median
 FPS, MINUTE = 12, 720  # frames a second, and in a long clip
+ON_TRACK = 0.1  # frame units: how far off the old track a thing may be that is on it
 EDITS = (0.5, 0.7, 0.8, 0.9, 0.95)  # strengths
 CIRCLING, LASTING = "circles around", ("circles around", "stays still", "bounces")
 TRAVELS = ("moves left", "moves right", "moves up", "moves down")
@@ -213,6 +214,11 @@ def _recolour(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
         values[f"colour at {strength}"] = analyse(out).colour == colour
         values[f"track at {strength}"] = _same_track(source, out)
         values[f"both at {strength}"] = bool(values[f"colour at {strength}"] and values[f"track at {strength}"])
+    again = scene_of(
+        thing.shape, thing.colour, thing.motion, scene.background, size=thing.size, speed=thing.speed, rng=bench.rng,
+        aspect=bench.width / bench.height,
+    )  # fmt: skip
+    values["track of another clip of these words"] = _same_track(source, bench.clip(again))
     values["monotonic"] = all(less < more for less, more in pairwise(changes))
     return f"{thing.colour} -> {prompt}", outs[-2], values
 
@@ -257,14 +263,16 @@ def _look(frames: Tensor, scene: Scene) -> tuple[str, ...]:
 
 
 def _same_track(a: Tensor, b: Tensor) -> bool:
-    """Whether the things of two clips go the same way: correlation above 0.9 along the larger motion."""
+    """Whether the things of two clips go the same way at the same place: correlation above 0.9 along the larger motion,
+    and hardly apart."""
     one, other = follow(a), follow(b)
     seen = ~(one.isnan() | other.isnan()).any(1)
     if seen.sum() < len(a) // 2:
         return False
     one, other = one[seen], other[seen]
     axis = int((one.amax(0) - one.amin(0)).argmax())
-    return bool(torch.corrcoef(torch.stack([one[:, axis], other[:, axis]]))[0, 1] > 0.9)
+    together = torch.corrcoef(torch.stack([one[:, axis], other[:, axis]]))[0, 1] > 0.9
+    return bool(together and (one - other).norm(dim=1).median() <= ON_TRACK)
 
 
 def _windows(bench: _Bench, cues: list[Cue], frames: int, seed: int) -> Tensor:
@@ -375,7 +383,7 @@ def table(scores: dict[str, dict[str, Any]]) -> str:
     for task, measures in scores.items():
         for measure, s in measures.items():
             shown = (
-                f"{s['right']:>5} of {s['total']:<4} {s['share']:>6.1%}"
+                f"{s['right']:>5} of {s['total']:<4} {s['share']:>6.1%}   {s['low']:.1%} to {s['high']:.1%}"
                 if "share" in s
                 else f"median {s['median']:.2f}, 90th percentile {s['p90']:.2f}"
             )

@@ -36,7 +36,17 @@ def test_judge_tells_right_from_wrong() -> None:
     frames = render(scene, 17, 128, 128)
     assert all(judge(frames, scene, "single").values())
     wrong = judge(frames.flip(0), scene_of("square", "red", "moves up", "sand", rng=rng), "single")
-    assert wrong == {"colour": False, "shape": True, "motion": False, "background": True, "all": False}
+    assert {what for what, right in wrong.items() if right} == {"shape", "background", "size", "speed"}
+    moved = replace(scene, things=(replace(scene.things[0], size="large", speed="slowly"),))
+    assert {what for what, right in judge(frames, moved, "single").items() if not right} == {"size", "speed"}
+
+
+def test_true_clips_have_their_size_and_speed() -> None:
+    rng = np.random.default_rng(1)
+    for frames in (1, 9, 17):
+        for _ in range(10):
+            scene = draw_scene(rng, "single", "any", 1.0)
+            assert all(judge(render(scene, frames, 128, 128), scene, "single").values())
 
 
 def test_interval_holds_the_share() -> None:
@@ -46,7 +56,7 @@ def test_interval_holds_the_share() -> None:
 
 def test_evaluate_counts_every_clip(pipeline: Pipeline) -> None:
     kinds = ("single", "paraphrase", "two", "wall")
-    scores = evaluate(pipeline, clips=3, kinds=kinds, quiet=True, steps=1, cfg=1)
+    scores = evaluate(pipeline, clips=3, kinds=kinds, frames=9, quiet=True, steps=1, cfg=1)
     assert set(scores) == set(kinds)
     of_one = scores["single"]
     assert {split: s["all"]["total"] for split, s in of_one.items() if "all" in s} == {"seen": 2, "held out": 1}
@@ -58,6 +68,8 @@ def test_evaluate_counts_every_clip(pipeline: Pipeline) -> None:
     assert not any("motion" in still[word] for word in MOTIONS if word in still)  # an image has none to be right
     with pytest.raises(ValueError, match="kind 'many' is not known"):
         evaluate(pipeline, kinds=("many",))
+    with pytest.raises(ValueError, match="5 frames: what passes behind a wall is seen in 9 or more"):
+        evaluate(pipeline, kinds=("wall",), frames=5)
     with pytest.raises(ValueError, match="clips is 1: it has to be at least 2"):
         evaluate(pipeline, clips=1)
     with pytest.raises(ValueError, match="batch is 0"):
@@ -84,6 +96,7 @@ def test_a_true_clip_goes_on_and_another_does_not() -> None:
         assert not _goes_on(clip[:GIVEN], clip[GIVEN:].flip(0))["velocity"]
         assert not _goes_on(clip[:GIVEN], clip[GIVEN - 1 : GIVEN].expand(8, -1, -1, -1))["velocity"]
         assert _same_track(clip, clip) and not _same_track(clip, clip.flip(0))
+        assert _same_track(clip, clip.roll((3, 3), (1, 2))) and not _same_track(clip, clip.roll(13, 1))
     other = render(scene_of("star", "blue", "moves up", "sky", rng=rng), 17, 128, 128)
     assert not _goes_on(clip[:GIVEN], other[GIVEN:])["colour"]
 

@@ -325,7 +325,47 @@ def test_analysis_reads_what_was_drawn(rng, height, width, blur):
         frames = soften(frames, blur, 0.02, generator) if blur else frames
         thing = scene.things[0]
         right.update(score(frames, thing.colour, thing.shape, thing.motion, scene.background))
-    assert min(right[k] for k in ("colour", "shape", "motion", "background", "all")) >= 0.98 * n, right
+    assert min(right[k] for k in ("colour", "shape", "motion", "background", "all", "throughout")) >= 0.98 * n, right
+
+
+WRONG_AT_TIMES = {
+    "turns blue": lambda clip, other, empty: torch.cat([clip[:9], other("star", "blue")[9:]]),
+    "becomes a cross": lambda clip, other, empty: torch.cat([clip[:9], other("cross", "red")[9:]]),
+    "becomes a blue cross": lambda clip, other, empty: torch.cat([clip[:10], other("cross", "blue")[10:]]),
+    "is hardly there": lambda clip, other, empty: torch.cat([clip[:2], empty[2:]]),
+    "is gone in the end": lambda clip, other, empty: torch.cat([clip[:14], empty[14:]]),
+    "has company": lambda clip, other, empty: torch.where(other("square", "blue").roll(48, 2) == empty, clip, 0.2),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG_AT_TIMES)
+def test_what_is_not_one_thing_all_the_way_is_told(fault):
+    """Of such clips each attribute may still be right by most of what is seen."""
+    scene = scene_of("star", "red", "stays still", "gray", rng=np.random.default_rng(4))
+
+    def other(shape, colour):
+        thing = replace(scene.things[0], shape=shape, colour=colour)
+        return render(replace(scene, things=(thing,)), 17, 128, 128)
+
+    empty = render(replace(scene, things=()), 17, 128, 128)
+    true = render(scene, 17, 128, 128)
+    wanted = ("red", "star", "stays still", "gray")
+    assert all(score(true, *wanted).values())
+    assert not score(WRONG_AT_TIMES[fault](true, other, empty), *wanted)["throughout"]
+
+
+@pytest.mark.parametrize("degrees", [3, 6, 10])
+@pytest.mark.parametrize("shape", ["square", "triangle", "star", "cross"])
+def test_what_rocks_does_not_spin(shape, degrees):
+    scene = scene_of(shape, "red", "stays still", "gray", rng=np.random.default_rng(0))
+    thing = scene.things[0]
+
+    def turned(angle):
+        spun = replace(thing, motion="spins", turn=0.0, phase=math.radians(angle))
+        return render(replace(scene, things=(spun,)), 1, 128, 128)
+
+    frames = torch.cat([turned(degrees * (-1) ** i) for i in range(17)])
+    assert not torch.equal(frames[0], frames[1]) and analyse(frames).motion == "stays still"
 
 
 def test_analysis_of_one_frame_has_no_motion(rng):

@@ -6,7 +6,6 @@ captions, read backwards. Of a clip, its pixels are read.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -37,16 +36,13 @@ from .scene import (
     DIRECTIONS,
     MOTIONS,
     SHAPES,
-    SIZES,
-    SPEEDS,
     SPINNABLE,
-    TRAVEL,
     WITH_SPEED,
     Scene,
     Thing,
     is_visible,
 )  # fmt: skip
-from .score import Analysis, analyse, follow
+from .score import Analysis, analyse, size_of, speed_of
 
 GROUNDS = ("sky", "sea", "ocean", "water", "waves", "lake", "grass", "meadow", "lawn", "sand", "beach")
 MOST_THINGS = 2  # of a scene
@@ -161,15 +157,8 @@ def describe(frames: Tensor) -> str:
     motion = "stays still" if len(frames) == 1 else found.motion
     if found.shape is None or found.colour is None or motion is None or not _is_all(frames, found):
         raise ValueError("images: no single plain thing is found in them; only clips of sora-mini's world can be read")
-    radius = analyse(frames[len(frames) // 2 :][:1]).radius or found.radius  # sizes that change are meant half-way
-    size = min(SIZES, key=lambda name: abs(math.log(radius / SIZES[name])))
-    speed = "normal"
-    if motion in DIRECTIONS:
-        track = follow(frames, whole=True)
-        seen = torch.nonzero(~track.isnan().any(1))[:, 0].tolist() or [0]
-        first, last = seen[0], seen[-1]
-        way = float((track[last] - track[first]).nan_to_num().norm()) / TRAVEL * (FRAMES - 1) / max(1, last - first)
-        speed = min(SPEEDS, key=lambda name: abs(math.log(max(way, 1e-3) / SPEEDS[name])))
+    size = size_of(frames, found)
+    speed = speed_of(frames, FRAMES) if motion in DIRECTIONS else "normal"
     return canonical(Scene((Thing(found.shape, found.colour, motion, size, speed),), found.background))
 
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .render import silhouette
-from .scene import BACKGROUNDS, COLOURS, RGB, SHAPES, WALL_COLOUR, WALL_HALF_WIDTH
+from .scene import BACKGROUNDS, COLOURS, RGB, SHAPES, SIZES, SPEEDS, TRAVEL, WALL_COLOUR, WALL_HALF_WIDTH
 
 _SEEN = 0.18  # RGB distance from the background that counts as foreground; the world's own contrasts start at 0.25
 _CELL = 0.0625  # of the coarse grid that finds connected parts, frame units
@@ -41,13 +41,19 @@ _SPINS = 75.0  # least total turn, degrees
 _WALL_ENDS = 4  # of the frames, the first and the last quarter, in which one side of the wall is empty
 _LEFT_OVER = 0.1  # share of the most that a side shows which may be seen there then
 
+_THERE = 0.9  # share of the frames in which a thing has to be there to be there all the way
+_ONE_COLOUR = 0.8  # share of them in which it has to have its colour
+_BESIDE = 0.1  # most that may stand out beside it, in shares of its own area
+
 
 @dataclass(frozen=True)
 class Analysis:
     """What the pixels say; None where nothing was found (motion also for a single frame).
 
     radius: of the bounding circle, median over the frames the shape was read from, frame units.
-    overlap: soft intersection over union of the mask with the shape's own, mean over those frames.
+    overlap: soft intersection over union of the mask with the shape's own, mean over those frames. throughout: the
+    thing is there all the way, alone, in its colour, and has its shape in the first and the second half of the frames
+    that the shape was read from.
     """
 
     background: str
@@ -56,6 +62,7 @@ class Analysis:
     motion: str | None = None
     radius: float = 0.0
     overlap: float = 0.0
+    throughout: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,28 @@ def _soft(masks: Tensor, sigma: float) -> Tensor:
     return F.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, reach))[:, 0]
 
 
-def score(frames: Tensor, colour: str, shape: str, motion: str | None, background: str) -> dict[str, bool]:
-    """Which of the wanted attributes a clip (T, H, W, 3) shows, and "all". A single frame has no motion to miss."""
+def size_of(frames: Tensor, found: Analysis) -> str:
+    """The word for the size of a thing that was found in a clip; sizes that change are meant half-way."""
+    radius = analyse(frames[len(frames) // 2 :][:1]).radius or found.radius
+    return min(SIZES, key=lambda name: abs(math.log(max(radius, 1e-3) / SIZES[name])))
+
+
+def speed_of(frames: Tensor, length: int) -> str:
+    """The word for the speed of what travels through a clip, meant for clips of so many frames."""
+    track = follow(frames, whole=True)
+    seen = torch.nonzero(~track.isnan().any(1))[:, 0].tolist() or [0]
+    first, last = seen[0], seen[-1]
+    way = float((track[last] - track[first]).nan_to_num().norm()) / TRAVEL * (length - 1) / max(1, last - first)
+    return min(SPEEDS, key=lambda name: abs(math.log(max(way, 1e-3) / SPEEDS[name])))
+
+
+def score(
+    frames: Tensor, colour: str, shape: str, motion: str | None, background: str, size: str | None = None,
+    speed: str | None = None,
+) -> dict[str, bool]:  # fmt: skip
+    """Which of the wanted attributes a clip (T, H, W, 3) shows, and "all" but size and speed; "throughout" where it
+    shows all of them in one thing that stays what it is, with nothing beside it. A single frame has no motion to miss.
+    size, speed: where they are wanted; speed of what travels."""
     found = analyse(frames)
     right = {
         "colour": found.colour == colour,
@@ -132,7 +159,13 @@ def score(frames: Tensor, colour: str, shape: str, motion: str | None, backgroun
         "motion": found.motion == motion or len(frames) == 1,
         "background": found.background == background,
     }
-    return {**right, "all": all(right.values())}
+    right["all"] = all(right.values())
+    right["throughout"] = right["all"] and found.throughout
+    if size is not None:
+        right["size"] = found.shape is not None and size_of(frames, found) == size
+    if speed is not None and len(frames) > 1:
+        right["speed"] = speed_of(frames, len(frames)) == speed
+    return right
 
 
 def analyse_two(frames: Tensor) -> tuple[Analysis, Analysis]:
@@ -184,11 +217,25 @@ def _analyse_region(frames: Tensor, background: Tensor, pixel: float) -> Analysi
     if not track.present.any():
         return Analysis(name)
     colour = _nearest(_core_colour(frames, alpha), COLOURS)
-    shape, overlap, angles, frames_read = _fit_shape(alpha, track, pixel)
+    shape, overlap, angles, frames_read, lasts = _fit_shape(alpha, track, pixel)
     unit_area = _templates()[shape][2]
     radius = float((track.area[frames_read].median() / unit_area).sqrt())
     motion = _read_motion(track, angles, _SYMMETRY[shape]) if len(frames) > 1 else None
-    return Analysis(name, colour, shape, motion, radius, overlap)
+    throughout = lasts and _stays(frames, background, alpha, track, colour)
+    return Analysis(name, colour, shape, motion, radius, overlap, throughout)
+
+
+def _stays(frames: Tensor, background: Tensor, alpha: Tensor, track: _Track, colour: str) -> bool:
+    """Whether the thing is there all the way, in its colour, with nothing beside it."""
+    there = torch.nonzero(track.present)[:, 0]
+    coloured = sum(_nearest(_core_colour(frames[i, None], alpha[i, None]), COLOURS) == colour for i in there)
+    around = F.max_pool2d((alpha > 0.5).float()[:, None], 7, 1, 3)[:, 0]  # the thing with its soft edge
+    beside = float(((_distance(frames, background) > _SEEN) * (1 - around)).sum())
+    return (
+        len(there) >= _THERE * len(frames)
+        and coloured >= _ONE_COLOUR * len(there)
+        and beside <= _BESIDE * float((alpha > 0.5).sum())
+    )
 
 
 def _split_cost(seen: Tensor, axis: int) -> float:
@@ -315,8 +362,9 @@ def _blur(masks: Tensor, sigma: float) -> Tensor:
     return kernel @ masks @ kernel.T
 
 
-def _fit_shape(alpha: Tensor, track: _Track, pixel: float) -> tuple[str, float, Tensor, Tensor]:
-    """Best shape, its overlap, its angle in every frame (T,) in degrees, and which frames were read (T,) bool."""
+def _fit_shape(alpha: Tensor, track: _Track, pixel: float) -> tuple[str, float, Tensor, Tensor, bool]:
+    """Best shape, its overlap, its angle in every frame (T,) in degrees, which frames were read (T,) bool, and whether
+    it is best in the first and the second half of these, too."""
     usable = track.whole if track.whole.any() else track.present
     usable = usable & (track.area >= 0.5 * track.area[usable].max())
     crops = torch.stack([_crop(alpha, track, pixel, scale) for scale in _SCALES])  # S T G*G
@@ -325,9 +373,12 @@ def _fit_shape(alpha: Tensor, track: _Track, pixel: float) -> tuple[str, float, 
         both = torch.einsum("stg,bng->sbtn", crops, masks)  # S B T N
         either = crops.square().sum(-1)[:, None, :, None] + masks.square().sum(-1)[:, None] - both
         best = (both / either).amax((0, 1))  # T N
-        found[shape] = float(best.amax(1)[usable].mean()), angles[best.argmax(1)]
-    shape = max(found, key=lambda name: found[name][0])
-    return shape, *found[shape], usable
+        found[shape] = best.amax(1)[usable], angles[best.argmax(1)]
+    overlaps = {name: overlap for name, (overlap, _) in found.items()}  # each (frames read,)
+    shape = max(overlaps, key=lambda name: float(overlaps[name].mean()))
+    halves = [half for half in torch.arange(int(usable.sum())).tensor_split(2) if len(half)]
+    lasts = all(max(overlaps, key=lambda name: float(overlaps[name][half].mean())) == shape for half in halves)
+    return shape, float(overlaps[shape].mean()), found[shape][1], usable, lasts
 
 
 def _crop(alpha: Tensor, track: _Track, pixel: float, scale: float) -> Tensor:
@@ -383,11 +434,9 @@ def _slope(u: Tensor, values: Tensor) -> float:
 
 
 def _total_turn(angles: Tensor, symmetry: int) -> float:
-    """Degrees turned in all, from angles (n,) known up to the shape's symmetry.
-
-    The net turn, or that of a steady pace (most steps are at least this large), whose steps may be near half the
-    symmetry and so of unsure direction.
-    """
+    """Degrees turned in all, from angles (n,) known up to the shape's symmetry: the net turn, or, where steps come near
+    half the symmetry and their direction is unsure, that of a steady pace (most steps are at least this large)."""
     steps = (angles.diff() + symmetry / 2) % symmetry - symmetry / 2
-    steady = float(steps.abs().quantile(0.25)) * len(steps)
-    return max(abs(float(steps.sum())), steady)
+    if float(steps.abs().median()) > symmetry / 3:
+        return float(steps.abs().quantile(0.25)) * len(steps)
+    return abs(float(steps.sum()))
