@@ -160,9 +160,9 @@ class SoraLongVideo(io.ComfyNode):
         latent: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         cues = parse_cues(prompts)
-        line, given, begin = None, None, 0
+        line, encoded, begin = None, None, 0
         if latent is not None:
-            line, given = task_of(latent)
+            line, encoded = task_of(latent)
             frames, (height, width) = len(line.canvas), line.canvas.shape[1:3]
             before, after = (0 if part is None else len(part) for part in (line.before, line.after))
             begin = before - line.show[0]  # of the canvas, in the finished clip
@@ -180,7 +180,7 @@ class SoraLongVideo(io.ComfyNode):
 
         windows = make_long(
             engine, cues, frames, fps=fps, width=width, height=height, window=window, overlap=overlap, correct=correct,
-            seed=seed, given=given, folder=keeping,
+            seed=seed, line=line, encoded=encoded, folder=keeping,
         )  # fmt: skip
         (folder / "finished").unlink(missing_ok=True)  # of a shorter one: this is not, until it is
         engine.windows = count_windows(frames, window, overlap, engine.time_factor)

@@ -36,7 +36,11 @@ from .pipeline import Pipeline, check_seeds, video_to_frames
 from .timeline import Timeline, check_factor
 from .vae_layers import Stream
 
-MADE_BY = 3  # raised when the same settings come to give other windows: those that were kept are made again then
+MADE_BY = 4  # raised when the same settings come to give other windows: those that were kept are made again then
+SAID = {  # parts of a clip's identity, in words
+    "cues": "prompts", "made by": "version of this pack", "start": "clip to go on from",
+    "task": "given clip, strengths or number of new frames",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,8 @@ def make_long(
     correct: float = 0.2,
     seed: int = 0,
     start: Tensor | None = None,
-    given: tuple[Tensor, Tensor] | None = None,
+    line: Timeline | None = None,
+    encoded: tuple[Tensor, Tensor] | None = None,
     folder: Path | str | Callable[[str], Path] | None = None,
 ) -> Iterator[Window]:
     """Windows of a clip of `frames` frames, one after the other; their frames joined are the clip.
@@ -156,8 +161,8 @@ def make_long(
     engine: a fresh one. cues: each takes over with the latent frame whose middle is the first at its time or after it,
     so within half a latent frame. fps: for their times. window: frames the model makes at once, 4n + 1. overlap: latent
     frames that it sees again. correct: share of the drift that is taken back, 0 to 1. start: a clip (T, height, width,
-    3) to go on from, which is not counted and not returned. given: latents (1, C, T', H', W') of the clip and how far
-    each place may leave them (1, 1, T', H', W'), as in `Pipeline.sample`; drift is corrected where all is new. A clip
+    3) to go on from, which is not counted and not returned. line: a task whose canvas the clip is made on; drift is
+    corrected where all is new. encoded: what `Timeline.encode` gave of it, where that was done before. A clip
     that exists may have any sides: what the engine cannot take is padded, and cut off again. folder: keeps finished
     windows, and goes on from them; or gives that folder for a name that all clips with these settings share, whatever
     their length.
@@ -165,28 +170,30 @@ def make_long(
     """
     shape, begins = _plan(
         engine, cues, frames, fps, (height, width), window, overlap, correct, seed,
-        padded=start is not None or given is not None,
+        padded=start is not None or line is not None,
     )  # fmt: skip
     if start is not None and tuple(start.shape[1:]) != (height, width, 3):
         raise ValueError(f"start of shape {tuple(start.shape)}: it has to be (T, {height}, {width}, 3)")
-    if start is not None and given is not None:
-        raise ValueError("start and given: a clip either goes on from frames or is made of latents; give one of them")
-    latents = -(-(frames - 1) // engine.time_factor) + 1
-    if given is not None and {part.shape[2] for part in given} != {latents}:
-        lengths = " and ".join(str(part.shape[2]) for part in given)
-        raise ValueError(f"given latents and strengths of {lengths} frames: a clip of {frames} frames has {latents}")
+    if line is not None:
+        if start is not None:
+            raise ValueError("start and line: a clip either goes on from frames or is made on a canvas; give one")
+        if tuple(line.canvas.shape[:3]) != (frames, height, width):
+            raise ValueError(f"line: its canvas is {tuple(line.canvas.shape[:3])}, the clip {(frames, height, width)}")
+        if frames > window and not line.goes_forward:
+            raise ValueError("line: what is given on it does not all come first, so it cannot be made window by window")
     store = None
     if folder is not None:
         described = engine.described | {
             "made by": MADE_BY,
             "cues": [asdict(cue) for cue in cues], "fps": fps, "width": width, "height": height, "window": window,
             "overlap": overlap, "correct": correct, "seed": seed, "start": "" if start is None else digest(start),
-            "given": [] if given is None else [digest(part) for part in given],
+            "task": "" if line is None else line.fingerprint(),
         }  # fmt: skip
         text = json.dumps(described, indent=2, sort_keys=True)
         if callable(folder):
             folder = folder(sha256(text.encode()).hexdigest()[:16])
         store = _Store(folder, text)
+    given = None if line is None else encoded or line.encode(engine.encode, engine.multiple)
     tasks, shift = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given), None
     if start is not None:
         last = tasks.go_on_from(pad_sides(start[-tasks.reach :], engine.multiple))
@@ -219,10 +226,9 @@ def make_timeline(
     cues, made, out = [Cue(0, text)], 0, torch.empty(frames, height, width, 3)
     check_factor(engine.time_factor)
     overlap = max(1, min(2, (window - 1) // engine.time_factor - 1)) if overlap is None else overlap
-    _plan(engine, cues, frames, 1, (height, width), window, overlap, correct, seed, padded=True)  # before encoding
     for part in make_long(
         engine, cues, frames, fps=1, width=width, height=height, window=window, overlap=overlap, correct=correct,
-        seed=seed, given=line.encode(engine.encode, engine.multiple), folder=folder,
+        seed=seed, line=line, folder=folder,
     ):  # fmt: skip
         out[made : made + len(part.frames)] = part.frames  # no list of parts beside the whole
         made += len(part.frames)
@@ -437,8 +443,9 @@ class _Store:
         if self.note.exists():
             kept, asked = _parts(self._read_note()), _parts(json.loads(self.text))
             if other := sorted(name for name in kept.keys() | asked.keys() if kept.get(name) != asked.get(name)):
+                told = dict.fromkeys(SAID.get(name, name) for name in other)
                 raise ValueError(
-                    f"{folder} keeps the windows of another clip, made with other {', '.join(other)}; choose another "
+                    f"{folder} keeps the windows of another clip, made with other {', '.join(told)}; choose another "
                     "folder, or remove it"
                 )
         elif any(self.folder.glob("window-*.safetensors")):

@@ -248,7 +248,7 @@ def _carrying_on(line: Timeline, seen: int, carry: float) -> Timeline:
         return line
     canvas, strength = line.canvas.clone(), line.strength.clone()
     canvas[seen:stop], strength[seen:stop] = guess, carry
-    return replace(line, canvas=canvas, strength=strength, pieces=((0, stop),))
+    return replace(line, canvas=canvas, strength=strength, pieces=((0, stop),), guess=(seen, stop))
 
 
 def _leading_up(line: Timeline, lead: int, carry: float) -> Timeline:
@@ -261,7 +261,8 @@ def _leading_up(line: Timeline, lead: int, carry: float) -> Timeline:
     canvas, strength = line.canvas.clone(), line.strength.clone()
     canvas[begin:lead], strength[begin:lead] = guess.flip(0), carry
     strength[lead : lead + FACTOR] = SOFT  # its past is a guess, so it may move a little
-    return replace(line, canvas=canvas, strength=strength, pieces=((begin, len(canvas) - begin),))
+    pieces = ((begin, len(canvas) - begin),)
+    return replace(line, canvas=canvas, strength=strength, pieces=pieces, guess=(begin, lead))
 
 
 def _gap(a: Tensor, b: Tensor, count: int, overlap: int) -> Timeline:

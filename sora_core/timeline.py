@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from .edges import FADE, held, led_over, pad_sides, painted, slow_colours
+from .fingerprint import digest
 from .patches import Grid, map_to_tokens, tokens_to_map
 from .selection import latent_frame_of, mask_to_latents
 
@@ -46,7 +48,8 @@ class Timeline:
     keep: likewise, true where the canvas itself is shown. pieces: (first frame, frames) of every given part; each
     begins at frame 0 or at the first frame of a latent. show: first and last + 1 frame that are shown, between the
     frames `before` and `after`, which are the source's and lie outside of the canvas. leads_up: what is new only
-    leads up to what follows, even where the canvas begins with a guess of it.
+    leads up to what follows, even where the canvas begins with a guess of it. guess: first and last + 1 frame of the
+    canvas that were worked out from what is given.
     """
 
     canvas: Tensor
@@ -57,6 +60,7 @@ class Timeline:
     before: Tensor | None = None
     after: Tensor | None = None
     leads_up: bool = False
+    guess: tuple[int, int] = (0, 0)
 
     @property
     def latent_frames(self) -> int:
@@ -75,6 +79,14 @@ class Timeline:
         whole = self.keep.flatten(1).all(1)[slice(*self.show)].tolist()
         given = [True] * lead + whole + [True] * tail
         return [t for t, (one, next_one) in enumerate(pairwise(given), 1) if one != next_one]
+
+    def fingerprint(self) -> str:
+        """Tells this task from others by what is given, bit for bit; not by latents and guesses, whose last bits depend
+        on the machine."""
+        first, last = self.guess
+        given = digest(torch.cat([self.canvas[:first], self.canvas[last:]]))
+        parts = [given, digest(self.strength), digest(self.keep), repr((self.pieces, self.show, self.guess))]
+        return sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def encode(self, encode: Encode, multiple: int = 16) -> tuple[Tensor, Tensor]:
         """Latents (1, C, T', H', W') of what is given, zero elsewhere, and their strength map (1, 1, T', H', W').
