@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sora_core.tasks import CARRY, extend
+from ..sora_core.tasks import CARRY, check_ends, extend
+from . import host
 from .host import io
 from .timeline import OUTPUTS, prepared
 
@@ -22,7 +23,10 @@ class SoraExtend(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
                 io.Image.Input("images", tooltip="The clip; one image is a clip of one frame."),
                 io.Int.Input("before", default=0, min=0, max=1024, tooltip="New frames before the clip."),
-                io.Int.Input("after", default=8, min=0, max=1024, tooltip="New frames after the clip."),
+                io.Int.Input(
+                    "after", default=8, min=0, max=100000,
+                    tooltip="New frames after the clip; more than the model makes at once take Sora Long Video.",
+                ),
                 io.Int.Input(
                     "overlap", default=9, min=1, max=1024,
                     tooltip="Frames of the clip that the model sees. With new frames at both ends it sees the whole "
@@ -37,6 +41,10 @@ class SoraExtend(io.ComfyNode):
             ],
             outputs=OUTPUTS,
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, before: int | None = None, after: int | None = None) -> bool | str:
+        return host.accepts(check_ends, before, after)
 
     @classmethod
     def execute(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..sora_core.config import MOST_SIDE, SamplingDefaults, check_size
 from ..sora_core.cues import parse_cues, seen_from
-from ..sora_core.long import Task, count_windows, make_long
+from ..sora_core.long import Task, check_shared, count_windows, make_long
 from ..sora_core.samplers import SAMPLERS
 from ..sora_core.world import warning
 from . import host
@@ -134,8 +134,11 @@ class SoraLongVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, prompts: str | None = None) -> bool | str:
-        return host.accepts(parse_cues, prompts)
+    def validate_inputs(
+        cls, prompts: str | None = None, overlap: int | None = None, window: int | None = None
+    ) -> bool | str:
+        fits = host.accepts(parse_cues, prompts)
+        return host.accepts(check_shared, overlap, window) if fits is True else fits
 
     @classmethod
     def execute(

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..sora_core.config import DiTConfig
 from ..sora_core.patches import Patches, from_patches, to_patches
 from ..sora_core.preview import draw_patches
-from ..sora_core.selection import select, set_strength
+from ..sora_core.selection import check_box, select, set_strength
 from . import host
 from .host import io
 
@@ -98,6 +98,16 @@ class SoraPatchStrength(io.ComfyNode):
             ],
             outputs=[SoraPatches.Output(display_name="patches", tooltip="The patches with their new strengths.")],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        left: float | None = None,
+        top: float | None = None,
+        right: float | None = None,
+        bottom: float | None = None,
+    ) -> bool | str:
+        return host.accepts(check_box, left, top, right, bottom)
 
     @classmethod
     def execute(

@@ -36,9 +36,7 @@ class SoraRegion(io.ComfyNode):
         width: float | None = None,
         height: float | None = None,
     ) -> bool | str:
-        if None in (left, top, width, height):  # a linked one is not known yet
-            return True
-        return host.accepts(lambda _: Box(left, top, width, height), "")
+        return host.accepts(Box, left, top, width, height)
 
     @classmethod
     def execute(cls, rest: list, region: list, left: float, top: float, width: float, height: float) -> io.NodeOutput:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..sora_core.tasks import edit, strengths
+from ..sora_core.tasks import curve_points, edit, strengths
+from . import host
 from .host import io
 from .timeline import OUTPUTS, prepared
 
@@ -45,6 +46,10 @@ class SoraSDEdit(io.ComfyNode):
             ],
             outputs=OUTPUTS,
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, curve: str | None = None) -> bool | str:
+        return host.accepts(curve_points, curve)
 
     @classmethod
     def execute(

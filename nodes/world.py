@@ -66,10 +66,9 @@ class SoraWorldClip(io.ComfyNode):
         height: int | None = None,
         frames: int | None = None,
     ) -> bool | str:
-        if None not in (words := (shape, colour, motion, background, style)):  # none is linked
-            fits = host.accepts(lambda given: check_words(*given), words)
-            if fits is not True:
-                return fits
+        fits = host.accepts(check_words, shape, colour, motion, background, style)
+        if fits is not True:
+            return fits
         return size_fits(width, height, frames, most_side=MOST_SIDE, most_frames=MOST_FRAMES)
 
     @classmethod

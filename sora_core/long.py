@@ -33,7 +33,7 @@ from .edges import faded, pad_sides, slow_colours
 from .files import replacing
 from .fingerprint import digest, fingerprint
 from .pipeline import Pipeline, check_seeds, video_to_frames
-from .timeline import Timeline, check_factor
+from .timeline import FACTOR, Timeline, check_factor
 from .vae_layers import Stream
 
 MADE_BY = 4  # raised when the same settings come to give other windows: those that were kept are made again then
@@ -263,12 +263,7 @@ def _plan(
     if shape[0] < 3:
         least = 2 * engine.time_factor + 1
         raise ValueError(f"window of {window} frames: at least {least} are needed, for what is seen and what is new")
-    if not 1 <= overlap <= shape[0] - 2:
-        most, factor = shape[0] - 2, engine.time_factor
-        raise ValueError(
-            f"overlap of {overlap} latent frames: windows of {window} frames can share 1 to {most} of them, which are "
-            f"{factor} to {most * factor} frames"
-        )
+    check_shared(overlap, window, engine.time_factor)
     if not 0 <= correct <= 1:
         raise ValueError(f"correct {correct}: 0 takes nothing of the drift back, 1 all; choose from 0 to 1")
     check_seeds(seed)
@@ -276,6 +271,16 @@ def _plan(
         raise ValueError("a prompt is empty; say what the video should show")
     check_end(cues, frames, fps)
     return shape, begins_of(cues, fps, engine.time_factor)
+
+
+def check_shared(overlap: int, window: int, factor: int = FACTOR) -> None:
+    """Raises ValueError where windows of so many frames cannot see so many latent frames again."""
+    most = (window - 1) // factor - 1
+    if not 1 <= overlap <= most:
+        raise ValueError(
+            f"overlap of {overlap} latent frames: windows of {window} frames can share 1 to {most} of them, which are "
+            f"{factor} to {most * factor} frames"
+        )
 
 
 class _Tasks:

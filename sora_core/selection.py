@@ -43,12 +43,17 @@ def select_frames(latent_frames: int, first: int, last: int, time_factor: int = 
     return chosen
 
 
-def select_box(height: int, width: int, left: float, top: float, right: float, bottom: float) -> Tensor:
-    """Ones (H, W) where a latent place touches the box, whose sides are fractions of the frame."""
+def check_box(left: float, top: float, right: float, bottom: float) -> None:
+    """Raises ValueError where the sides of a box, as fractions of the frame, are not in order."""
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise ValueError(
             f"box {left:g}, {top:g} to {right:g}, {bottom:g}: left lies below right, top below bottom, all in 0..1"
         )
+
+
+def select_box(height: int, width: int, left: float, top: float, right: float, bottom: float) -> Tensor:
+    """Ones (H, W) where a latent place touches the box, whose sides are fractions of the frame."""
+    check_box(left, top, right, bottom)
     rows, columns = torch.arange(height), torch.arange(width)
     inside_rows = ((rows + 1) > top * height) & (rows < bottom * height)
     inside_columns = ((columns + 1) > left * width) & (columns < right * width)

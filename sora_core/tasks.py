@@ -38,8 +38,7 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9,
     (`motion.carried_on`), at one end, up to as many new frames as are seen begin from its motion carried on, at this
     strength; at 1 they begin from noise, as all others do."""
     _check_clip("the clip", frames, 1)
-    if min(before, after) < 0 or before + after == 0:
-        raise ValueError(f"extend by {before} before and {after} after: at least one has to be above 0, none below")
+    check_ends(before, after)
     _check_overlap(overlap)
     if not 0 <= carry <= 1:
         raise ValueError(f"carry {carry}: 1 begins from noise, less from the motion carried on; choose from 0 to 1")
@@ -59,6 +58,12 @@ def extend(frames: Tensor, *, before: int = 0, after: int = 0, overlap: int = 9,
     seen, lead = max(FACTOR, min(overlap, count) // FACTOR * FACTOR), _whole(before)
     line = _joined([(held(frames[:seen], seen), lead)], lead + seen, (lead - before, lead), after=frames)
     return replace(_leading_up(line, lead, carry), leads_up=True)
+
+
+def check_ends(before: int, after: int) -> None:
+    """Raises ValueError where a clip cannot get so many new frames."""
+    if min(before, after) < 0 or before + after == 0:
+        raise ValueError(f"extend by {before} before and {after} after: at least one has to be above 0, none below")
 
 
 def backward_parts(before: int, length: int, overlap: int, most: int) -> list[int]:
@@ -176,25 +181,34 @@ def strengths(
     return masked
 
 
-def _curve(text: str, total: int) -> Tensor:
-    points: list[tuple[int, float]] = []
+def curve_points(text: str) -> list[tuple[int, float]]:
+    """Frames and their strengths, of a curve as in `0:0, 8:0.6, 16:1`; of an empty text none. Raises ValueError."""
+    points = []
     for part in text.replace("\n", ",").split(","):
         if part.strip():
             match = re.fullmatch(r"\s*(-?\d+)\s*:\s*(\d*\.?\d+)\s*", part)
             if match is None:
                 raise ValueError(f"curve: {part.strip()!r} is not FRAME:STRENGTH; write it as in `0:0, 8:0.6, 16:1`")
-            frame = int(match[1])
-            if frame < -total:
-                raise ValueError(f"curve: frame {frame} of a clip of {total}: -1 is the last, {-total} the first")
-            if frame >= total:
-                raise ValueError(f"curve: frame {frame} of a clip of {total}: the last is {total - 1}, or -1")
-            frame += total if frame < 0 else 0
-            if points and frame <= points[-1][0]:
-                raise ValueError(f"curve: frame {match[1]} does not come after frame {points[-1][0]}")
-            points.append((frame, float(match[2])))
-    if not points:
+            _check_strengths(torch.tensor(float(match[2])))
+            points.append((int(match[1]), float(match[2])))
+    if text.strip() and not points:
         raise ValueError("curve: there is no point in it; write it as in `0:0, 8:0.6, 16:1`")
-    at, values = zip(*points, strict=True)
+    return points
+
+
+def _curve(text: str, total: int) -> Tensor:
+    at: list[int] = []
+    points = curve_points(text)
+    for frame, _ in points:
+        if frame < -total:
+            raise ValueError(f"curve: frame {frame} of a clip of {total}: -1 is the last, {-total} the first")
+        if frame >= total:
+            raise ValueError(f"curve: frame {frame} of a clip of {total}: the last is {total - 1}, or -1")
+        counted = frame + total if frame < 0 else frame
+        if at and counted <= at[-1]:
+            raise ValueError(f"curve: frame {frame} does not come after frame {at[-1]}")
+        at.append(counted)
+    values = [strength for _, strength in points]
     return torch.from_numpy(np.interp(np.arange(total), at, values)).float()
 
 

@@ -167,11 +167,31 @@ def test_a_thing_that_leaves_the_frame_is_as_fast_as_it_was(speed: str, beyond: 
     assert describe(frames) == canonical(scene)
 
 
-@pytest.mark.parametrize("text", ["a red dot and a blue square moves left", "a circle and a box", "stars and a ring"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a red dot and a blue square moves left",
+        "a circle and a box",
+        "stars and a ring",
+        "two red circles",
+        "Three big stars move up",
+        "5 blue squares",
+        "several small boxes",
+    ],
+)
 def test_several_things_that_are_read_as_one_are_named(text: str) -> None:
     assert apart(text) == []
     assert "mostly one of them comes" in (warning(text, by_halves=True) or "")
     assert "Name one thing" in (warning(text, by_halves=False) or "")
+
+
+def test_a_number_of_things_is_that_many() -> None:
+    for seed in range(5):
+        found = _scene("two red circles on a sky background", seed)
+        assert [(t.shape, t.colour) for t in found.things] == [("circle", "red")] * 2
+    for text in ("three stars move up", "7 green boxes", "many rings"):
+        with pytest.raises(ValueError, match=r"it speaks of \d things; sora-mini shows at most 2"):
+            expand(text)
 
 
 def test_a_text_of_another_world_is_named() -> None:

@@ -38,11 +38,12 @@ def checkpoint_path(name: str) -> Path:
     return Path(path)
 
 
-def accepts(check: Callable[[str], object], value: str | None) -> bool | str:
-    """For a node's `validate_inputs`: True, or what `check` raises of a value; a linked one is not known yet: None."""
+def accepts(check: Callable[..., object], *values: object) -> bool | str:
+    """For a node's `validate_inputs`: True, or what `check` raises of the values; of a linked one, None, nothing is
+    known yet."""
     try:
-        if value is not None:
-            check(value)
+        if None not in values:
+            check(*values)
     except (FileNotFoundError, ValueError) as error:
         return str(error)
     return True

@@ -48,6 +48,12 @@ GROUNDS = ("sky", "sea", "ocean", "water", "waves", "lake", "grass", "meadow", "
 MOST_THINGS = 2  # of a scene
 CALM = (*DIRECTIONS, "stays still")  # what is drawn of two things whose motion is not said
 FILLERS = ("a", "an", "the", "and", "while", "with", "is", "are", "of", "video", "clip", "animation")
+_COUNTS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_PLURALS = [word + ("es" if word.endswith(("x", "s")) else "s") for words in SHAPE_WORDS.values() for word in words]
+_SEVERAL = re.compile(  # as in `two red circles`; without a number `circles` is a verb as well
+    rf"\b({'|'.join(_COUNTS)}|\d+|several|many|some|few|dozens of)\s+(?:[\w-]+\s+){{0,3}}?(?:{'|'.join(_PLURALS)})\b",
+    re.IGNORECASE,
+)
 OFF = 0.15  # RGB distance at which a pixel is of another colour
 FRAMES = 17  # of the clips for which the words of speed are meant
 TRAVELS = "travels"  # some way, that is not said
@@ -113,7 +119,7 @@ def warning(text: str, by_halves: bool) -> str | None:
             "Nothing in the text is of sora-mini's world, so it tells the model nothing: name a shape, a colour, a "
             "motion or a place, as in `a red circle moves left on a sky background`."
         )
-    if sum("shape" in said for said in wishes) < 2:
+    if sum("shape" in said for said in wishes) < 2 and _alike(text) < 2:
         return None
     told = "The text names several things and is read as one: mostly one of them comes, or a mixture."
     if not by_halves:
@@ -122,6 +128,15 @@ def warning(text: str, by_halves: bool) -> str | None:
         f"{told} From noise, two are made one by one where each has its colour and shape, and both or none a motion: "
         "`a red circle grows and a blue square spins`."
     )
+
+
+def _alike(text: str) -> int:
+    """How many things of one kind a text speaks of, where it gives a number: one more than can be where it is vague."""
+    found = 1
+    for word in (match[1].lower() for match in _SEVERAL.finditer(text)):
+        counted = _COUNTS.index(word) + 2 if word in _COUNTS else int(word) if word.isdigit() else MOST_THINGS + 1
+        found = max(found, counted)
+    return found
 
 
 def _unread(text: str) -> list[str]:
@@ -139,8 +154,10 @@ def _scene(text: str, seed: int) -> Scene:
             f"prompt {text!r}: nothing in it is of sora-mini's world; name a shape ({', '.join(SHAPES)}), a colour, "
             "a motion or a place, as in `on a night background`"
         )
-    if len(wishes) > MOST_THINGS:
-        raise ValueError(f"prompt {text!r}: it speaks of {len(wishes)} things; sora-mini shows at most {MOST_THINGS}")
+    if (count := max(len(wishes), _alike(text))) > MOST_THINGS:
+        raise ValueError(f"prompt {text!r}: it speaks of {count} things; sora-mini shows at most {MOST_THINGS}")
+    if len(wishes) == 1:
+        wishes = wishes * count
     rng, style = np.random.default_rng(seed), style or "plain"
     colours = [said["colour"] for said in wishes if "colour" in said]
     fitting = [b for b in BACKGROUNDS if all(is_visible(colour, b, style) for colour in colours)]
