@@ -18,22 +18,34 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpoint import read_metadata as read_checkpoint
-from .cli_options import check_apart, command, free, given, in_words, sampling, settings_of, size, warn_of, writing
+from .cli_options import (
+    check_apart,
+    command,
+    free,
+    given,
+    in_words,
+    notes_of,
+    sampling,
+    settings_of,
+    size,
+    warn_of,
+    writing,
+)
 from .cli_tasks import add_tasks
 from .convert import convert
 from .files import replacing
 from .layouts import LAYOUTS
 from .pipeline import Pipeline, check_seeds
 from .sheet import contact_sheet
-from .video import METADATA_SUFFIXES, check_target, frame_rate, read_metadata, read_video, write_video
+from .video import check_target, frame_rate, read_metadata, read_video, write_video
 
 LATENTS = "sora_core/latents/1"  # format tag of files with latents
 
 
 def generate(args: argparse.Namespace) -> None:
-    out = args.out or Path("image.png" if args.frames == 1 else "clip.mp4")
-    check_apart(out=out, sheet=args.sheet)
-    out = free(out, args.overwrite)
+    args.out = args.out or Path("image.png" if args.frames == 1 else "clip.mp4")
+    check_apart(out=args.out, sheet=args.sheet)
+    out = free(args.out, args.overwrite)
     sheet = free(args.sheet, args.overwrite, ".png") if args.sheet is not None else None
     pipeline = Pipeline.load(args.model)
     defaults = pipeline.model.defaults
@@ -56,9 +68,7 @@ def generate(args: argparse.Namespace) -> None:
     frames = pipeline.generate(
         prompt, width=width, height=height, frames=length, regions=regions, quiet=False, **settings
     )
-    notes = {"prompt": prompt, "model": Path(args.model).name} | {k: str(v) for k, v in settings.items()}
-    notes |= {"parts": "; ".join(text for text, _ in regions)} if regions else {}
-    metadata = notes if out.suffix.lower() in METADATA_SUFFIXES else None
+    metadata = notes_of(args, pipeline, prompt, parts="; ".join(text for text, _ in regions))
     out = write_video(
         out, frames, fps, lossless=args.lossless, overwrite=args.overwrite, numbered=True, metadata=metadata
     )

@@ -12,6 +12,7 @@ from .checkpoint import BUNDLED
 from .files import free_name, part_of
 from .pipeline import Pipeline
 from .samplers import SAMPLERS
+from .video import METADATA_SUFFIXES
 
 Commands = Any  # argparse's subparsers, whose class has no public name
 
@@ -59,6 +60,22 @@ def check_apart(**paths: Path | None) -> None:
     for option, path in paths.items():
         if path is not None and (other := named.setdefault(path.resolve(), option)) != option:
             raise ValueError(f"--{option} {path}: --{other} is written there; give another name")
+
+
+UNTOLD = ("run", "out", "overwrite", "lossless", "sheet", "picture", "keep", "expand", "prompts", "prompt", "model")
+
+
+def notes_of(args: argparse.Namespace, pipeline: Pipeline, prompt: str, **more: str) -> dict[str, str] | None:
+    """What a file says of how it was made: command, prompt, model, settings, and what else was asked for. None where
+    the file of --out cannot say it."""
+    if args.out.suffix.lower() not in METADATA_SUFFIXES:
+        return None
+    told = {"command": args.run.__name__.removeprefix("run_"), "prompt": prompt, "model": args.model.name}
+    settings = {"seed": args.seed} | pipeline.settings(**settings_of(args))
+    asked = {name: value for name, value in vars(args).items() if name not in (*UNTOLD, *settings)}
+    written = {name: value.name if isinstance(value, Path) else value for name, value in asked.items()}
+    written |= {name: f"{value[0]}x{value[1]}" for name, value in asked.items() if isinstance(value, tuple)}
+    return told | {name: str(value) for name, value in (settings | written | more).items() if value not in (None, "")}
 
 
 def warn_of(pipeline: Pipeline, *prompts: str, by_halves: bool = False) -> None:

@@ -19,6 +19,7 @@ from .cli_options import (
     given,
     in_words,
     keeping,
+    notes_of,
     sampling,
     settings_of,
     warn_of,
@@ -74,16 +75,20 @@ def _run(
             )  # fmt: skip
 
     warn_of(pipeline, args.prompt, then or "")
-    frames = made(line, args.seed, keep)
+    _tell_size(pipeline, *line.canvas.shape[1:3])
+    frames, seams = made(line, args.seed, keep), line.seams
     for number, next_of in enumerate(further, 1):  # windows forward count seeds up, these down
-        frames = made(next_of(frames), (args.seed - number) % 2**63, keep and keep / f"before-{number}")
+        line = next_of(frames)
+        longer = made(line, (args.seed - number) % 2**63, keep and keep / f"before-{number}")
+        seams = sorted({*line.seams, *(seam + len(longer) - len(frames) for seam in seams)})
+        frames = longer
     out = write_video(
         out, frames, fps, lossless=args.lossless, pixel_aspect=pixel_aspect(args.video), overwrite=args.overwrite,
-        numbered=True,
+        numbered=True, metadata=notes_of(args, pipeline, args.prompt),
     )  # fmt: skip
     print(f"{out}: {in_words(*frames.shape[:3], fps)}, seed {args.seed}")
-    if line.seams and not further:
-        print(f"seams, for report --seams: {','.join(map(str, line.seams))}")
+    if seams:
+        print(f"seams, for report --seams: {','.join(map(str, seams))}")
     _tell_sound(args.video, getattr(args, "other", None))
 
 
@@ -99,6 +104,14 @@ def _seen_again(args: argparse.Namespace, window: int) -> int | None:
     """Latent frames that a window sees of the one before, where the command says how many frames are seen."""
     seen = getattr(args, "overlap", None)
     return None if seen is None else max(1, min(seen, window - FACTOR - 1) // FACTOR)
+
+
+def _tell_size(pipeline: Pipeline, height: int, width: int) -> None:
+    """Say where a clip is not of a size that the model was made for."""
+    defaults = pipeline.model.defaults
+    whole = (-(-side // defaults.side_multiple) * defaults.side_multiple for side in (width, height))
+    if note := defaults.beyond(*whole, defaults.frames, FACTOR):
+        print(note)
 
 
 def _tell_sound(*videos: Path | None) -> None:
@@ -220,10 +233,11 @@ def run_long(args: argparse.Namespace) -> None:
         (defaults.width, defaults.height) if start is None else (start.frames.shape[2], start.frames.shape[1])
     )
     check_target(out, (frames, height, width), fps, lossless=args.lossless)
-    window = given(args.window, defaults.frames)
+    window = given(_window(args, pipeline), defaults.frames)
     if start is None:
         defaults.check(width, height, window, pipeline.model.vae.config.time_factor)
     warn_of(pipeline, *(cue.text for cue in cues))
+    _tell_size(pipeline, height, width)
     windows = make_long(
         PipelineEngine(pipeline, **settings_of(args)), cues, frames, fps=float(fps), width=width, height=height,
         window=window, overlap=args.overlap // FACTOR, correct=args.correct, seed=args.seed,
@@ -242,7 +256,8 @@ def run_long(args: argparse.Namespace) -> None:
 
     aspect = Fraction(1) if args.start is None else pixel_aspect(args.start)
     out = write_video(
-        out, parts(), fps, lossless=args.lossless, pixel_aspect=aspect, overwrite=args.overwrite, numbered=True
+        out, parts(), fps, lossless=args.lossless, pixel_aspect=aspect, overwrite=args.overwrite, numbered=True,
+        metadata=notes_of(args, pipeline, text),
     )  # fmt: skip
     count = f"{frames} frames" if start is None else f"{before + frames} frames, {frames} of them new,"
     print(f"{out}: {count} in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")

@@ -197,6 +197,14 @@ class SamplingDefaults(_Config):
             f"{min(width, height)} the longer side can be at most {longest}",
         )
 
+    def beyond(self, width: int, height: int, frames: int, time_factor: int) -> str | None:
+        """A note where a clip is not of a size that the checkpoint was trained to make: it can be made all the same."""
+        try:
+            self.check(width, height, frames, time_factor)
+        except ValueError as error:
+            return f"Not what this model was made for: {error}. Expect less of it."
+        return None
+
 
 @dataclass(frozen=True)
 class Preset:

@@ -370,11 +370,10 @@ def write_video(
     suffix = path.suffix.lower()
     if not isinstance(frames, Tensor) and suffix not in (".mp4", ".mkv"):
         frames = torch.cat(list(frames))
-    parts = iter((frames,) if isinstance(frames, Tensor) else frames)
+    parts = _checked((frames,) if isinstance(frames, Tensor) else frames)
     first = next(parts, None)
     if first is None:
         raise ValueError("frames: there is not a single part")
-    check_frames(first, "frames")
     check_target(path, first.shape[:3], fps, lossless=lossless)
     if metadata and suffix not in METADATA_SUFFIXES:
         raise ValueError(f"{suffix} keeps no metadata here; write .mp4, .mkv or .png, or leave the metadata out")
@@ -387,6 +386,19 @@ def write_video(
     with (file := replacing(path, overwrite, numbered=numbered)) as part:
         _WRITERS[suffix](part, chain([first], parts), _How(rate, lossless, pixel_aspect, metadata))
     return file.path
+
+
+def _checked(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The parts of one clip, each looked at when it comes."""
+    size = None
+    for number, part in enumerate(parts):
+        check_frames(part, f"part {number} of the frames" if number else "frames")
+        size = size or part.shape[1:3]
+        if part.shape[1:3] != size:
+            raise ValueError(
+                f"frames: part {number} is {part.shape[2]}x{part.shape[1]}, those before {size[1]}x{size[0]}"
+            )
+        yield part
 
 
 def check_target(path: str | Path, shape: Sequence[int], fps: float | Rational, *, lossless: bool = False) -> None:
@@ -402,7 +414,7 @@ def check_target(path: str | Path, shape: Sequence[int], fps: float | Rational, 
             "set lossless, or write .webp"
         )
     if suffix == ".png" and length != 1:
-        raise ValueError(f"a .png holds one frame, got {length}; make one (--frames 1), or write .mp4 or .webp")
+        raise ValueError(f"a .png holds one frame, got {length}; write .mp4, .mkv or .webp")
     if suffix == ".gif" and (lossless or rate > 50):
         raise ValueError("a .gif has 256 colours and at most 50 fps; write .webp for lossless or faster clips")
 

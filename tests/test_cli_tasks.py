@@ -18,7 +18,7 @@ from sora_core.cli import main
 from sora_core.long import PipelineEngine, Task
 from sora_core.pipeline import Pipeline
 from sora_core.tasks import extend
-from sora_core.video import pixel_aspect, read_video, write_video
+from sora_core.video import pixel_aspect, read_metadata, read_video, write_video
 
 PROMPT = "a red circle moves left on a sky background"
 
@@ -49,6 +49,31 @@ def test_extend_makes_some_frames_after_the_clip_unless_told(tiny_file: Path, tm
         assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *words, "--overwrite") == 0
         out = read_video(tmp_path / "out.mkv").frames
         assert len(out) == before + len(source) + after and torch.equal(out[before : before + len(source)], source)
+
+
+@pytest.mark.parametrize("ends", [("--before", "3", "--after", "4"), ("--before", "30", "--after", "4")])
+def test_what_was_made_says_how_and_where_its_seams_are(
+    tiny_file: Path, tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str], ends: tuple[str, ...]
+) -> None:
+    """At once, and one end after the other."""
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT, *ends, "--seed", "5") == 0
+    before, printed = int(ends[1]), capsys.readouterr().out
+    seams = [int(seam) for seam in printed.split("report --seams: ")[1].splitlines()[0].split(",")]
+    assert {before, before + 7} <= set(seams)
+    told = read_metadata(tmp_path / "out.mkv")
+    wanted = {"command": "extend", "prompt": PROMPT, "video": clip.name, "before": ends[1], "after": "4", "seed": "5"}
+    assert wanted.items() <= told.items() and told["steps"] == "2"
+    assert not {"out", "lossless", "overwrite", "run", "keep"} & set(told)
+
+
+def test_a_size_that_the_model_was_not_made_for_is_said(
+    tiny_file: Path, tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_file, tmp_path, "extend", str(clip), PROMPT) == 0
+    assert "Not what this model was made for: height 48" in capsys.readouterr().out
+    write_video(tmp_path / "fits.mkv", torch.rand(7, 64, 96, 3), 25, lossless=True)
+    assert run(tiny_file, tmp_path, "extend", str(tmp_path / "fits.mkv"), PROMPT, "--overwrite") == 0
+    assert "Not what" not in capsys.readouterr().out
 
 
 def test_pixels_keep_their_shape(tiny_file: Path, tmp_path: Path) -> None:
@@ -282,7 +307,7 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
         (("edit", "{clip}", PROMPT, "--strength", "7"), "strength 7: 0 keeps"),
         (("long", "--prompts", "{empty}"), "empty.txt: it is empty"),
         (("long", "--prompts", "gone.txt"), "gone.txt: there is no such file of prompts"),
-        (("long", "a", "--window", "0"), "0 frames"),
+        (("long", "a", "--window", "0"), "--window 0: windows have 4n + 1 frames, from 9 on"),
         (("extend", "{clip}", PROMPT, "--fps", "0.0004"), "fps is 0.0004"),
         (("extend", "gone.mp4", PROMPT, "--after", "4"), "gone.mp4"),
         (("edit", "{clip}", PROMPT, "--curve", "0-1"), "is not FRAME:STRENGTH"),

@@ -457,3 +457,16 @@ def test_contact_sheet_refuses_what_it_cannot_lay_out() -> None:
     ):
         with pytest.raises(ValueError):
             contact_sheet(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (torch.full((1, 64, 64, 3), torch.nan), r"part 1 of the frames must lie in 0..1"),
+        (torch.zeros(1, 32, 64, 3), "part 1 is 64x32, those before 64x64"),
+    ],
+)
+def test_every_part_of_a_stream_is_looked_at(tmp_path: Path, second: torch.Tensor, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        write_video(tmp_path / "clip.mp4", iter([torch.zeros(1, 64, 64, 3), second]), 12)
+    assert not list(tmp_path.iterdir())

@@ -214,11 +214,7 @@ def beyond(model: comfy.model_patcher.ModelPatcher, size: Sequence[int]) -> str 
     defaults, patch = model.model.defaults, model.model.diffusion_model.config.patch[1]
     frames, height, width = size
     pixels = defaults.side_multiple // patch
-    try:
-        defaults.check(width * pixels, height * pixels, count_frames(frames, FACTOR), FACTOR)
-    except ValueError as error:
-        return f"Not what this model was made for: {error}. Expect less of it."
-    return None
+    return defaults.beyond(width * pixels, height * pixels, count_frames(frames, FACTOR), FACTOR)
 
 
 def latent_channels(model: comfy.model_patcher.ModelPatcher) -> int:
