@@ -33,6 +33,8 @@ class replacing(AbstractContextManager):  # noqa: N801 - reads as a function, as
             if isinstance(value, SafetensorError):  # which is no OSError: of a full disk, say
                 raise OSError(f"{self.path} could not be written ({value})") from value
             if error is None:
+                with self._part.open("rb") as file:  # else a power cut may leave an empty file under the name
+                    os.fsync(file.fileno())
                 self._part.chmod(self._mode)  # of new files; some libraries write their own, for one user alone
                 self._publish()
         finally:

@@ -116,17 +116,18 @@ def test_without_a_steady_motion_or_a_wish_they_begin_from_noise(ends: dict[str,
 
 
 def test_the_model_keeps_the_pace_that_is_carried_on(bundled: Model) -> None:
-    """What goes on from noise drifts to the pace that the words usually mean. Velocities within 25% count as kept."""
-    pipeline, off, way = Pipeline(bundled), {CARRY: 0.0, 1.0: 0.0}, 0.0
-    for seed in range(2):
+    """What goes on from noise drifts to the pace that the words usually mean. Velocities within 25% count as kept: on
+    average over four clips; and each is nearer than half as far off as from noise."""
+    pipeline, found = Pipeline(bundled), []
+    for seed in range(4):
         scene = scene_of("circle", "red", "moves left", "mint", rng=np.random.default_rng(seed))
         scene = replace(scene, things=(replace(scene.things[0], amount=0.6),))  # slower than the words say
         frames = render(scene, T, 128, 128)
-        path = follow(frames)
-        true, way = path[-1], way + float((path[-1] - path[SEEN - 1]).norm())
-        for carry in off:
-            out = pipeline.make(
-                extend(frames[:SEEN], after=T - SEEN, carry=carry), canonical(scene), seed=seed, steps=6
-            )
-            off[carry] += float((follow(out)[-1] - true).norm().nan_to_num(1))
-    assert off[CARRY] < way / 4 and off[CARRY] < off[1.0] / 2
+        path, off = follow(frames), []
+        for carry in (CARRY, 1.0):
+            line = extend(frames[:SEEN], after=T - SEEN, carry=carry)
+            out = pipeline.make(line, canonical(scene), seed=seed, steps=6)
+            off.append(float((follow(out)[-1] - path[-1]).norm().nan_to_num(1)))
+        found.append((off[0] / float((path[-1] - path[SEEN - 1]).norm()), off[0] / off[1]))
+    shares, beside_noise = zip(*found, strict=True)
+    assert sum(shares) / len(shares) < 0.25 and max(beside_noise) < 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,12 @@ import pytest
 import torch
 
 from sora_core.checkpoint import Model
-from sora_core.evaluate import clips_of
 from sora_core.pipeline import Pipeline
 from sora_core.train.__main__ import main
 from sora_core.train.latents import Bucket, fill_bucket
 from sora_core.train.novelty import nearest, novelty
 from sora_core.vae import VAE
-from sora_core.world import canonical, render, scene_of
+from sora_core.world import Scene, canonical, render, sample_scene, scene_of
 
 BUCKET = Bucket(5, 64, 64)
 
@@ -31,33 +31,46 @@ def test_a_training_clip_is_its_own_nearest(generator: torch.Generator) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(bundled: Model) -> tuple[dict, list[int]]:
-    """Novelty of four clips, where the training set holds the last two of them among others."""
-    pipeline, rng = Pipeline(bundled), np.random.default_rng(5)
-    scene = scene_of("circle", "red", "moves left", "sky", rng=rng)
-    shape = bundled.vae.latent_shape(BUCKET.frames, BUCKET.height, BUCKET.width)
-    made = list(clips_of(pipeline, [(canonical(scene), seed) for seed in range(4)], shape, 4, steps=4))
-    others = [
-        render(scene_of("square", "green", "grows", "mint", rng=rng), BUCKET.frames, BUCKET.height, BUCKET.width)
-        for _ in range(3)
-    ]
-    training = torch.cat([pipeline.encode(clip) for clip in [*others, made[3], made[2]]])
-    measures, pairs = novelty(pipeline, scene, training, BUCKET, seeds=4, steps=4)
-    assert all(torch.equal(clip, before) for (clip, _), before in zip(pairs, made, strict=True))
-    return measures, [index for _, index in pairs]
+def scenes() -> list[Scene]:
+    rng = np.random.default_rng(5)
+    return [sample_scene(rng, split="plain") for _ in range(6)]
 
 
-def test_what_repeats_a_training_clip_is_found_beside_it(found: tuple[dict, list[int]]) -> None:
-    measures, indices = found
-    assert indices[2:] == [4, 3]
-    assert measures["made"]["distance, least"] < 0.01 < 0.1 < measures["world"]["distance, least"]
+def drawn(scenes: list[Scene], pipeline: Pipeline) -> torch.Tensor:
+    clips = [render(scene, BUCKET.frames, BUCKET.height, BUCKET.width) for scene in scenes]
+    return torch.cat([pipeline.encode(clip) for clip in clips])
 
 
-def test_seeds_spread_as_the_scenes_that_were_drawn(found: tuple[dict, list[int]]) -> None:
+def test_what_repeats_its_training_is_found_beside_it(bundled: Model, scenes: list[Scene]) -> None:
+    """A training set that holds what the model makes in the words of its clips, and one that does not."""
+    pipeline = Pipeline(bundled)
+    training = drawn(scenes, pipeline)
+    fresh, asked = novelty(pipeline, training, scenes, BUCKET, clips=4, steps=4)
+    assert {prompt for prompt, *_ in asked} <= set(map(canonical, scenes))
+    learnt = torch.cat([training, *(pipeline.encode(clip) for _, clip, _ in asked)])
+    repeated, again = novelty(pipeline, learnt, [*scenes, *scenes[:4]], BUCKET, clips=4, steps=4)
+    rows = np.random.default_rng(0).choice(10, 4, replace=False).tolist()
+    assert [prompt for prompt, *_ in again] == [canonical([*scenes, *scenes[:4]][row]) for row in rows]
+    found = nearest(torch.cat([pipeline.encode(clip) for _, clip, _ in asked]), learnt)
+    assert found[1].tolist() == [6, 7, 8, 9] and float(found[0].max()) < 0.01
+    assert 0.1 < fresh["made"]["distance, least"] < 2 and 0.1 < repeated["world"]["distance, least"] < 2
+
+
+def test_seeds_spread_as_the_scenes_that_are_drawn(bundled: Model) -> None:
+    words, clips = ("square", "blue", "moves left", "sky"), 5
+    scene = scene_of(*words, rng=np.random.default_rng(5))
+    pipeline = Pipeline(bundled)
+    found, _ = novelty(pipeline, drawn([scene], pipeline), [scene], BUCKET, clips=clips, steps=1)
     rng = np.random.default_rng(0)
-    things = [scene_of("circle", "red", "moves left", "sky", rng=rng).things[0] for _ in range(4)]
+    rng.choice(1, 1, replace=False)
+    _, *things = [scene_of(*words, rng=rng).things[0] for _ in range(1 + clips)]
     for measure, values in (("radius", [t.radius for t in things]), ("y", [t.y for t in things])):
-        assert found[0]["world"][f"spread of {measure}"] == pytest.approx(np.std(values, ddof=1), rel=0.2), measure
+        assert found["world"][f"spread of {measure}"] == pytest.approx(np.std(values, ddof=1), rel=0.2), measure
+
+
+def test_clips_that_cannot_be_drawn_by_their_words_are_refused(pipeline: Pipeline, scenes: list[Scene]) -> None:
+    with pytest.raises(ValueError, match="of 6 training clips none shows one plain thing"):
+        novelty(pipeline, torch.zeros(6, 4, 2, 8, 8), [replace(scene, style="neon") for scene in scenes], BUCKET)
 
 
 def test_novelty_is_measured_in_the_latents_of_its_model(

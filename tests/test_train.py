@@ -318,6 +318,21 @@ def test_a_run_that_goes_on_with_other_settings_says_so(cache: Path, tiny: Model
     assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [1, 2, 3]
 
 
+def test_a_damaged_run_is_named(cache: Path, tiny: Model, tmp_path: Path) -> None:
+    training = DiTTraining(steps=2, mix=(("1x32x32", 1.0),), save_every=1, validate_every=QUIET)
+    train_dit(tmp_path, cache, trainee(tiny), training, stop_at=1)
+    state, settings = tmp_path / "state.pt", tmp_path / "settings.json"
+    whole = state.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"no state"):
+        state.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"state.pt is damaged: bring it back"):
+            train_dit(tmp_path, cache, trainee(tiny), training)
+    state.write_bytes(whole)
+    settings.unlink()
+    with pytest.raises(ValueError, match=r"settings.json is missing or damaged"):
+        train_dit(tmp_path, cache, trainee(tiny), training)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

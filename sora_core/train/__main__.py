@@ -24,7 +24,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -39,7 +38,7 @@ from ..tensors import describe, open_safetensors
 from ..text import train_tokenizer
 from ..vae import VAE
 from ..video import write_video
-from ..world import canonical, scene_of
+from ..world import canonical
 from ..world.captions import corpus
 from ..world.scene import SPLITS
 from . import fast
@@ -137,13 +136,13 @@ def dit(args: argparse.Namespace) -> None:
     settings = _given(
         args, "steps", "tokens", "learning_rate", "decay", "seed", "shift", "conditioned", "independent", "edited",
         "focus", "windows", "masks",
-    )  # fmt: skip
+    ) | {"bf16": args.bf16}  # fmt: skip
     if args.mix:
         settings["mix"] = _weights("mix", args.mix)
     training = replace(DiTTraining(), **settings)
     if training.conditioned + training.independent > 1:
         raise ValueError("--conditioned and --independent are shares of the same samples: together at most 1")
-    operations, masks = fast if args.bf16 else nn, bool(args.masks)
+    operations, masks = fast if training.bf16 else nn, bool(args.masks)
     vae = load_vae(args.vae)
     if args.start is not None:
         if args.text is not None or args.preset is not None:
@@ -236,12 +235,11 @@ def novelty(args: argparse.Namespace) -> None:
     training, scenes = read_bucket(args.cache, bucket, args.split or "train")
     if cache_of(args.cache) not in ("", pipeline.model.vae.fingerprint()):
         raise ValueError(f"{args.cache} holds latents of another VAE than the model's; give the cache that it has")
-    words = scene_of("circle", "red", "moves left", "sky", rng=np.random.default_rng(0))
-    found, pairs = measure_novelty(pipeline, words, training, bucket)
+    found, asked = measure_novelty(pipeline, training, scenes, bucket)
     clips, labels = [], []
-    for seed, (clip, index) in enumerate(pairs):
+    for seed, (prompt, clip, index) in enumerate(asked):
         clips += [clip, pipeline.decode(training[index : index + 1].float())]
-        labels += [f"{canonical(words)}, seed {seed}", f"nearest training clip: {canonical(scenes[index])}"]
+        labels += [f"{prompt}, seed {seed}", f"nearest training clip: {canonical(scenes[index])}"]
     print(json.dumps(found, indent=2))
     write_video(args.out, contact_sheet(clips, labels), 1)
 

@@ -45,6 +45,7 @@ class DiTTraining(Training):
     focus: float = 0.0  # how much more the loss counts near things of the world; see `focused`
     windows: float = 0.0  # share of batches cut to windows around their things, where these are known
     masks: float = 0.0  # weight of telling what things cover; see `masks`
+    bf16: bool = False  # multiply in bfloat16; see `fast`
 
 
 EDIT_STRENGTHS = (0.7, 0.98)  # from which edits are learnt

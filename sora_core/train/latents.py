@@ -95,8 +95,7 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
                 raise ValueError(
                     f"{path} was drawn from seed {drawn}, not {seed}: give that one, or choose another folder"
                 )
-            if about.get("world", "1") != str(VERSION):
-                raise ValueError(f"{path} holds scenes of an earlier version of the world: choose another folder")
+            _check_world(path, about)
             continue
         rng = np.random.default_rng((seed, part, bucket.frames, bucket.height, bucket.width, crc32(split.encode())))
         scenes = [sample_scene(rng, bucket.width / bucket.height, split=split) for _ in range(PART)]
@@ -106,6 +105,11 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
         with replacing(path) as partial:
             scenes_text = json.dumps([scene.to_dict() for scene in scenes])
             save_file(tensors, partial, {"scenes": scenes_text, "seed": str(seed), "world": str(VERSION)})
+
+
+def _check_world(path: Path, about: dict[str, str]) -> None:
+    if "scenes" in about and about.get("world", "1") != str(VERSION):
+        raise ValueError(f"{path} holds scenes of an earlier version of the world: choose another folder")
 
 
 def _encoded(vae: VAE, bucket: Bucket, scenes: list[Scene]) -> Tensor:
@@ -120,6 +124,7 @@ def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tup
         with safe_open(path, framework="pt") as file:
             latents.append(file.get_tensor("latents"))
             about = file.metadata()
+            _check_world(path, about)
             subjects += [Scene.from_dict(scene) for scene in json.loads(about.get("scenes", "[]"))]
             subjects += [tuple(captions) for captions in json.loads(about.get("captions", "[]"))]
     if not latents:

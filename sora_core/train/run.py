@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def processes() -> int:
+    """How many of them share the work."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
 class Run:
     """Folder of one training run, which only the process of rank 0 reads and writes."""
 
@@ -60,9 +66,10 @@ class Run:
         if rank() > 0:
             return
         path = self.folder / "settings.json"
-        text = json.dumps({"networks": networks, "training": asdict(training)}, indent=2) + "\n"
+        asked = asdict(training) | {"processes": processes()}
+        text = json.dumps({"networks": networks, "training": asked}, indent=2) + "\n"
         if (self.folder / "state.pt").exists():
-            known, wanted = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+            known, wanted = self._settings(path), json.loads(text)
             if ("masks" in known["networks"]) != ("masks" in wanted["networks"]):
                 has = "with" if "masks" in known["networks"] else "without"
                 raise ValueError(f"{folder} holds a run {has} masks: give --masks as it was, or choose another folder")
@@ -70,7 +77,7 @@ class Run:
                 raise ValueError(
                     f"{folder} holds a run of another network, or one that began from another; choose another folder"
                 )
-            before = asdict(type(training)()) | known["training"]  # a run may be older than a setting
+            before = asdict(type(training)()) | {"processes": 1} | known["training"]  # it may be older than a setting
             now = {k: v for k, v in wanted["training"].items() if not k.endswith("_every")}
             self.changed = {k: [before.get(k), v] for k, v in now.items() if before.get(k) != v}
         elif left := sorted([*self.folder.glob("log.jsonl"), *self.folder.glob("*.safetensors")]):
@@ -81,6 +88,13 @@ class Run:
         self.samples.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")
+
+    @staticmethod
+    def _settings(path: Path) -> dict[str, Any]:
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            raise ValueError(f"{path} is missing or damaged: bring it back, or choose another folder") from None
 
     def log(self, step: int, **values: Any) -> None:
         """Append a line to the log and print it."""
@@ -120,7 +134,10 @@ class Run:
         path, log = self.folder / "state.pt", self.folder / "log.jsonl"
         if not path.exists():
             return None
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (EOFError, RuntimeError, UnpicklingError):
+            raise ValueError(f"{path} is damaged: bring it back from a copy, or choose another folder") from None
         if log.exists():
             lines = [line for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
             kept = [line for line in lines if json.loads(line)["step"] <= state["step"]]
@@ -202,7 +219,7 @@ def over_all(loss: Tensor, parameters: list[Tensor]) -> Tensor:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     together = torch.cat([loss.view(1), *(gradient.flatten() for gradient in gradients)])
     distributed.all_reduce(together)
-    together /= distributed.get_world_size()
+    together /= processes()
     loss, *means = together.split([1, *(gradient.numel() for gradient in gradients)])
     torch._foreach_copy_(gradients, [mean.view_as(g) for mean, g in zip(means, gradients, strict=True)])
     return loss
