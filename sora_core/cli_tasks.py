@@ -45,7 +45,6 @@ def _run(
     pipeline: Pipeline,
     line: Timeline,
     fps: Fraction,
-    then: str | None = None,
     further: Sequence[Callable[[Tensor], Timeline]] = (),
 ) -> None:
     """Make what a timeline lacks, then what each of `further` makes of the clip so far, and write it whole. What is
@@ -55,14 +54,16 @@ def _run(
     check_target(out, (length, *line.canvas.shape[1:3]), fps, lossless=args.lossless)
     if not args.prompt.strip():
         raise ValueError("the prompt is empty; say what the video should show")
-    settings = settings_of(args)
+    settings, then = settings_of(args), args.then
     if then is not None and not then.strip():
-        raise ValueError("--then is empty; say what the second clip shows, or leave it out")
+        raise ValueError("--then is empty; say what the text goes over to, or leave it out")
     defaults, window, keep = pipeline.model.defaults, _window(args, pipeline), getattr(args, "keep", None)
 
     def made(line: Timeline, seed: int, folder: Path | None) -> Tensor:
         length = len(line.canvas)
         in_windows = line.goes_forward and length > (window or defaults.max_frames)
+        if then is not None and (in_windows or folder is not None):
+            raise ValueError("--then: a text goes over to another in what is made at once, without windows and --keep")
         if not in_windows:
             _check_length(line, pipeline)
             if folder is None:
@@ -74,6 +75,10 @@ def _run(
                 seed=seed, folder=folder, on_frames=bar.update,
             )  # fmt: skip
 
+    if then is not None and further:
+        raise ValueError(
+            "--then: this is made one end after the other; extend one end at a time, or give more --overlap"
+        )
     warn_of(pipeline, args.prompt, then or "")
     _tell_size(pipeline, *line.canvas.shape[1:3])
     frames, seams = made(line, args.seed, keep), line.seams
@@ -180,7 +185,7 @@ def run_interpolate(args: argparse.Namespace) -> None:
     a, b = (_read(path, args.fps) for path in (args.video, args.other))
     fps = _rate(args, pipeline, (args.video, a), (args.other, b))
     line = interpolate(a.frames, b.frames, args.frames, overlap=args.overlap, soften=args.soften)
-    _run(args, out, pipeline, line, fps, args.then)
+    _run(args, out, pipeline, line, fps)
 
 
 def run_loop(args: argparse.Namespace) -> None:
@@ -291,6 +296,9 @@ def add_tasks(commands: Commands) -> None:
         sampling(one)
         writing(one, Path(out), rate=READ_AT)
 
+    def going_over(one: argparse.ArgumentParser, what: str = "a second text") -> None:
+        one.add_argument("--then", help=f"{what}: over the frames that are made the text goes from PROMPT to this one")
+
     def windowed(one: argparse.ArgumentParser) -> None:
         text = "frames made at once, 4*n + 1, where there are more (default: the model's own, where it takes no more)"
         one.add_argument("--window", type=int, help=text)
@@ -305,6 +313,7 @@ def add_tasks(commands: Commands) -> None:
     one.add_argument("--before", type=int, help="new frames before the clip (default: none)")
     text = "strength at which new frames begin from a steady motion carried on; 1: from noise"
     one.add_argument("--carry", type=float, default=CARRY, help=f"{text} (default {CARRY})")
+    going_over(one)
     windowed(one)
     made(one, "extended.mp4")
 
@@ -314,7 +323,7 @@ def add_tasks(commands: Commands) -> None:
     )  # fmt: skip
     one.add_argument("other", type=Path, help="the clip after")
     one.add_argument("prompt", help="what is shown between them")
-    one.add_argument("--then", help="what the second clip shows: the text goes from one to the other")
+    going_over(one, "what the second clip shows")
     one.add_argument("--frames", type=int, default=8, help="new frames (default 8)")
     one.add_argument("--soften", type=int, default=0, help="frames of each clip that may change as well (default 0)")
     made(one, "joined.mp4", overlap=5)
@@ -325,6 +334,7 @@ def add_tasks(commands: Commands) -> None:
     )  # fmt: skip
     one.add_argument("prompt", help="what the clip shows")
     one.add_argument("--frames", type=int, default=8, help="new frames (default 8)")
+    going_over(one)
     made(one, "loop.mp4", overlap=5)
 
     one = task(
@@ -337,6 +347,7 @@ def add_tasks(commands: Commands) -> None:
     one.add_argument("--first", type=int, default=0, help="first frame that may change")
     one.add_argument("--last", type=int, default=-1, help="last frame that may change")
     one.add_argument("--mask", type=Path, help="an image or a clip: white may change, black and transparent stays")
+    going_over(one)
     windowed(one)
     sampling(one)
     writing(one, Path("edited.mp4"), rate=READ_AT)

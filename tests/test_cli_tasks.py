@@ -150,6 +150,25 @@ def test_interpolate_and_loop_keep_every_bit(tiny_file: Path, tmp_path: Path, cl
     assert len(out) == 11 and torch.equal(out[:7], first)
 
 
+@pytest.mark.parametrize(
+    "words", [("extend", "--after", "12"), ("extend", "--before", "8"), ("loop",), ("edit", "--strength", "1")]
+)
+def test_a_second_text_changes_what_is_made_and_nothing_else(
+    tiny_file: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    clip = tmp_path / "clip.mkv"
+    write_video(clip, torch.rand(9, 32, 48, 3), 25, lossless=True)
+    outs = []
+    for then in ((), ("--then", "a blue square"), ("--then", PROMPT)):
+        assert run(tiny_file, tmp_path, words[0], str(clip), PROMPT, *words[1:], *then, "--overwrite") == 0
+        outs.append(read_video(tmp_path / "out.mkv").frames)
+    plain, other, same = outs
+    assert not torch.equal(plain, other) and (plain - same).abs().max() < 1.5 / 255
+    if words[0] != "edit":
+        first = 8 if "--before" in words else 0
+        assert all(torch.equal(out[first : first + 9], read_video(clip).frames) for out in outs)
+
+
 def test_a_still_takes_the_rate_of_what_moves(tiny_file: Path, tmp_path: Path, clip: Path) -> None:
     write_video(tmp_path / "still.png", torch.rand(1, 38, 50, 3), 1)
     still, source = str(tmp_path / "still.png"), read_video(clip).frames
@@ -319,6 +338,11 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
         (("loop", "{clip}", PROMPT, "--frames", "300"), "this model takes at most 33"),
         (("extend", "{clip}", PROMPT, "--after", "9", "--window", "500"), "--window 500: windows have 4n + 1 frames"),
         (("long", PROMPT, "--prompts", "{latin}"), "a prompt and --prompts: give one of them"),
+        (
+            ("extend", "{clip}", PROMPT, "--after", "60", "--then", "a"),
+            "--then: a text goes over to another in what is",
+        ),
+        (("extend", "{clip}", PROMPT, "--before", "60", "--then", "a"), "--then: this is made one end after the other"),
         (("interpolate", "{clip}", "{clip}", PROMPT, "--then", " "), "--then is empty"),
         (("extend", "{clip}", PROMPT, "--after", "90", "--window", "13", "--cfg", "nan"), "cfg is nan"),
         (("extend", "{clip}", PROMPT, "--after", "90", "--window", "13", "--seed", "-1"), "seed -1"),
