@@ -46,8 +46,6 @@ def free(path: Path, overwrite: bool, suffix: str | None = None) -> Path:
     while that work is done, writing numbers it once more."""
     if suffix is not None and path.suffix.lower() != suffix:
         raise ValueError(f"{path}: this file has to end in {suffix}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the name of a file in it")
     part_of(path).unlink()  # or it would be found out after the work that nothing can be written there

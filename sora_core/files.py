@@ -56,7 +56,7 @@ class replacing(AbstractContextManager):  # noqa: N801 - reads as a function, as
 def part_of(path: Path) -> Path:
     """An empty temporary sibling of a file to be. Raises as `replacing` does."""
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; create it first")
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
     part = path.with_name(f".{uuid4().hex}.part")
     try:
         part.touch()
