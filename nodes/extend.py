@@ -9,6 +9,8 @@ from . import host
 from .host import io
 from .timeline import OUTPUTS, prepared
 
+MOST_BEFORE, MOST_AFTER = 1024, 100000  # frames
+
 
 class SoraExtend(io.ComfyNode):
     @classmethod
@@ -22,9 +24,9 @@ class SoraExtend(io.ComfyNode):
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of the model that samples."),
                 io.Image.Input("images", tooltip="The clip; one image is a clip of one frame."),
-                io.Int.Input("before", default=0, min=0, max=1024, tooltip="New frames before the clip."),
+                io.Int.Input("before", default=0, min=0, max=MOST_BEFORE, tooltip="New frames before the clip."),
                 io.Int.Input(
-                    "after", default=8, min=0, max=100000,
+                    "after", default=8, min=0, max=MOST_AFTER,
                     tooltip="New frames after the clip; more than the model makes at once take Sora Long Video.",
                 ),
                 io.Int.Input(
@@ -44,6 +46,9 @@ class SoraExtend(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, before: int | None = None, after: int | None = None) -> bool | str:
+        for name, value, most in (("before", before, MOST_BEFORE), ("after", after, MOST_AFTER)):
+            if value is not None and value > most:  # the host leaves what is looked at here unchecked
+                return f"{name} {value}: at most {most}"
         return host.accepts(check_ends, before, after)
 
     @classmethod

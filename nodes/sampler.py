@@ -60,14 +60,10 @@ class SoraSampler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(
-        cls, solver: str | None = None, steps: int | None = None, stop_after: int | None = None
-    ) -> bool | str:
-        if solver is not None and solver not in SAMPLERS:
-            return f"solver {solver!r} is not known; use one of {', '.join(SAMPLERS)}"
-        if steps is not None and stop_after is not None and stop_after > steps:
-            return f"stop_after {stop_after}: a run of {steps} steps stops after 1 to {steps}, or with 0 at its end"
-        return True
+    def validate_inputs(cls, solver: str | None = None) -> bool | str:
+        if solver is None or solver in SAMPLERS:
+            return True
+        return f"solver {solver!r} is not known; use one of {', '.join(SAMPLERS)}"
 
     @classmethod
     def execute(

@@ -52,7 +52,7 @@ def test_what_cannot_be_is_refused_before_it_is_queued(
         ("long_video", "SoraLongVideo", {"prompts": "0:00-0:05 a star"}, "has two times"),
         ("long_video", "SoraLongVideo", {"overlap": 4}, "windows of 17 frames can share 1 to 3 of them"),
         ("extend", "SoraExtend", {"before": 0, "after": 0}, "extend by 0 before and 0 after"),
-        ("extend", "SoraSampler", {"steps": 1, "stop_after": 2}, "a run of 1 steps stops after 1 to 1, or"),
+        ("extend", "SoraExtend", {"after": 100001}, "after 100001: at most 100000"),
         ("sdedit", "SoraSDEdit", {"curve": "0-0.5"}, "'0-0.5' is not FRAME:STRENGTH"),
         ("patches", "SoraPatchStrength", {"left": 0.5, "right": 0.5}, "left lies below right"),
         ("save", "SoraSaveDraft", {"name": "../../elsewhere"}, "give a plain name, without folders"),

@@ -398,6 +398,7 @@ def test_a_large_video_is_brought_to_the_size_of_the_model(server: Any, api: Any
         ("sdedit", "SoraSDEdit", {"curve": "0:0, 30:1"}, "the last is 16"),
         ("sdedit", "SoraSDEdit", {"last_frame": 40}, "choose 0 to 16"),
         ("keyframes", "SoraKeyframes", {"frame": 17}, "frame 17 of a clip of 17"),
+        ("draft_refine", "SoraSampler", {"stop_after": 3}, "stop after step 3: this run has done 0 of 2"),
     ],
 )
 def test_what_cannot_be_is_a_node_s_error(
