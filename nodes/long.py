@@ -137,6 +137,8 @@ class SoraLongVideo(io.ComfyNode):
     def validate_inputs(
         cls, prompts: str | None = None, overlap: int | None = None, window: int | None = None
     ) -> bool | str:
+        if window is not None and window > MOST_WINDOW:  # the host leaves what is looked at here unchecked
+            return f"window {window}: at most {MOST_WINDOW}"
         fits = host.accepts(parse_cues, prompts)
         return host.accepts(check_shared, overlap, window) if fits is True else fits
 

@@ -37,7 +37,7 @@ from .timeline import FACTOR, Timeline, check_factor
 from .vae_layers import Stream
 
 MADE_BY = 4  # raised when the same settings come to give other windows: those that were kept are made again then
-SAID = {  # parts of a clip's identity, in words
+_IN_WORDS = {  # parts of a clip's identity, in words
     "cues": "prompts", "made by": "version of this pack", "start": "clip to go on from",
     "task": "given clip, strengths or number of new frames",
 }  # fmt: skip
@@ -448,7 +448,7 @@ class _Store:
         if self.note.exists():
             kept, asked = _parts(self._read_note()), _parts(json.loads(self.text))
             if other := sorted(name for name in kept.keys() | asked.keys() if kept.get(name) != asked.get(name)):
-                told = dict.fromkeys(SAID.get(name, name) for name in other)
+                told = dict.fromkeys(_IN_WORDS.get(name, name) for name in other)
                 raise ValueError(
                     f"{folder} keeps the windows of another clip, made with other {', '.join(told)}; choose another "
                     "folder, or remove it"

@@ -51,6 +51,7 @@ def test_what_cannot_be_is_refused_before_it_is_queued(
         ("extend", "SoraClipReport", {"seams": "17, x"}, "is no list of frames; write them as in 17, 25"),
         ("long_video", "SoraLongVideo", {"prompts": "0:00-0:05 a star"}, "has two times"),
         ("long_video", "SoraLongVideo", {"overlap": 4}, "windows of 17 frames can share 1 to 3 of them"),
+        ("long_video", "SoraLongVideo", {"window": 4001}, "window 4001: at most 1021"),
         ("extend", "SoraExtend", {"before": 0, "after": 0}, "extend by 0 before and 0 after"),
         ("extend", "SoraExtend", {"after": 100001}, "after 100001: at most 100000"),
         ("sdedit", "SoraSDEdit", {"curve": "0-0.5"}, "'0-0.5' is not FRAME:STRENGTH"),
