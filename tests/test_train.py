@@ -33,7 +33,7 @@ from sora_core.train.muon import Muon, orthogonalise
 from sora_core.train.run import Optimizers, Run, Training, clip_gradients, fit, learning_rate
 from sora_core.train.text import train_text
 from sora_core.vae import VAE
-from sora_core.world import Scene, render, sample_scene
+from sora_core.world import COLOURS, Scene, held_out_combination, is_visible, render, sample_scene
 from sora_core.world.captions import canonical, corpus
 from sora_core.world.prompts import _scene
 from sora_core.world.scene import VERSION, check_words
@@ -177,16 +177,31 @@ def test_training_overfits_one_clip(tiny: Model) -> None:
     assert (made - x0).square().mean() < 0.2 * x0.var()
 
 
-def test_styled_scenes_are_kept_in_plain_style_too(untrained: VAE, tmp_path: Path) -> None:
+@pytest.mark.parametrize("split", ["styled", "recoloured", "plain"])
+def test_edits_are_kept_with_what_they_are_edits_of(
+    untrained: VAE, tmp_path: Path, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other thing of the scene stays, and no held-out combination is shown."""
+    monkeypatch.setattr("sora_core.train.latents.PART", 40)
     bucket = Bucket(1, 32, 32)
-    fill_bucket(untrained, tmp_path, bucket, 1, split="styled")
-    latents, scenes = read_bucket(tmp_path, bucket, "styled")
-    sources = read_sources(tmp_path, bucket, "styled")
-    assert all(len(scene.things) == 1 and scene.style != "plain" and not scene.wall for scene in scenes)
-    assert latents.shape == sources.shape and read_sources(tmp_path, bucket, "plain") is None
-    for i in (0, 249):
-        video = frames_to_video(render(replace(scenes[i], style="plain"), 1, 32, 32))
-        torch.testing.assert_close(sources[i].float(), untrained.encode(video)[0], atol=4e-3, rtol=4e-3)
+    fill_bucket(untrained, tmp_path, bucket, 1, split=split)
+    latents, scenes = read_bucket(tmp_path, bucket, split)
+    sources = read_sources(tmp_path, bucket, split)
+    if split == "plain":
+        assert sources is None
+        return
+    assert all(len(scene.things) == 1 and not scene.wall for scene in scenes) and latents.shape == sources.shape
+    for scene, source in zip(scenes, sources, strict=True):
+        thing = scene.things[0]
+        before = [replace(scene, style="plain")]
+        if split == "recoloured":
+            colours = [c for c in COLOURS if c != thing.colour and is_visible(c, scene.background)]
+            before = [replace(scene, things=(replace(thing, colour=colour),)) for colour in colours]
+            before = [s for s in before if not held_out_combination(thing.shape, s.things[0].colour, thing.motion)]
+        videos = torch.cat([frames_to_video(render(one, 1, 32, 32)) for one in before])
+        apart = (untrained.encode(videos) - source.float()).abs().amax((1, 2, 3, 4))
+        assert apart.min() < 4e-3
+        assert (scene.style == "plain") == (split == "recoloured")
 
 
 def test_muon_steps_are_orthogonal_and_as_large_as_adams(generator: torch.Generator) -> None:
@@ -302,12 +317,12 @@ def test_a_cache_is_of_one_seed(tmp_path: Path, tiny: Model, monkeypatch: pytest
 
 def test_splits_of_one_seed_hold_other_scenes(tmp_path: Path, tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sora_core.train.latents.PART", 40)
-    splits = ("train", "plain", "spinning", "styled")
+    splits = ("train", "plain", "spinning", "styled", "recoloured")
     for split in splits:
         fill_bucket(tiny.vae, tmp_path, Bucket(1, 32, 32), 40, split=split)
     drawn = [scene for split in splits for scene in read_bucket(tmp_path, Bucket(1, 32, 32), split)[1]]
     places = [(s.things[0].x, s.things[0].y) for s in drawn if isinstance(s, Scene)]
-    assert len(set(places)) == len(places) == 160
+    assert len(set(places)) == len(places) == 200
 
 
 def test_a_run_that_goes_on_with_other_settings_says_so(cache: Path, tiny: Model, tmp_path: Path) -> None:

@@ -443,6 +443,9 @@ def test_a_thing_that_turns_into_another_begins_as_the_one_and_ends_as_the_other
         steps = frames.diff(dim=0).abs().mean((1, 2, 3))
         assert steps.max() < 8 * steps[4:13].mean()  # there is no cut
         assert min(one_thing(frame) for frame in frames) > 0.9
+        for frame, covered in zip(frames, mask(scene, 0, 17, 128, 128), strict=True):  # of one colour each
+            assert frame[covered == 0].std(0).max() < 1e-5 and frame[covered == 1].std(0).max() < 1e-5
+            assert covered.max() == 1 and covered.min() == 0
     assert 10 < alike < 35
 
 

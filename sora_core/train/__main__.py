@@ -391,7 +391,7 @@ OPTIONS: dict[str, dict] = {
     },
     "conditioned": {"type": SHARE, "help": "share of samples with kept patches"},
     "independent": {"type": SHARE, "help": "share of samples with a level per frame"},
-    "edited": {"type": SHARE, "help": "share of styled samples that begin from the same in plain style"},
+    "edited": {"type": SHARE, "help": "share of styled and recoloured samples that begin from what they are edits of"},
     "focus": {"type": WEIGHT, "help": "how much more the loss counts near things of the world (default: 0)"},
     "windows": {"type": SHARE, "help": "share of batches cut to windows around their things (default: 0)"},
     "masks": {"type": WEIGHT, "help": "weight of telling what things cover (default: 0)"},

@@ -41,14 +41,14 @@ class DiTTraining(Training):
     conditioned: float = 0.25  # share of samples with kept patches
     cued: float = 0.5  # share of turning scenes that go from their beginning to where the caption says
     independent: float = 0.1  # share of samples with a level per frame
-    edited: float = 0.5  # share of styled scenes that begin from the same in plain style
+    edited: float = 0.5  # share of scenes with a source that begin from it
     focus: float = 0.0  # how much more the loss counts near things of the world; see `focused`
     windows: float = 0.0  # share of batches cut to windows around their things, where these are known
     masks: float = 0.0  # weight of telling what things cover; see `masks`
     bf16: bool = False  # multiply in bfloat16; see `fast`
 
 
-EDIT_STRENGTHS = (0.7, 0.98)  # from which edits are learnt
+EDIT_STRENGTHS = (0.4, 0.98)  # from which edits are learnt
 KEPT = {"prefix": 0.25, "suffix": 0.25, "ends": 0.2, "frames": 0.1, "block": 0.2}  # what is kept, and how often
 
 

@@ -8,7 +8,7 @@ not made again.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
@@ -24,13 +24,12 @@ from ..pipeline import frames_to_video
 from ..vae import VAE
 from ..world import Scene, render, sample_scene
 from ..world.captions import EMPTY, canonical, draw_caption
-from ..world.scene import VERSION, clip_times, extents, trajectories
+from ..world.scene import VERSION, clip_times, extents, source_of, trajectories
 
 PART = 250  # clips in one file
 MARK = "vae.txt"  # holds the fingerprint of the VAE whose latents a cache holds
 MOST = 4096  # pixels of a side, frames of a clip
 NEAR, MARGIN = 1.15, 0.08  # near a thing: within so many of its radii, and so much of the frame's shorter half
-STYLED = "styled"  # the split whose clips are kept in plain style too
 VIDEOS, HELD_OUT_VIDEOS = "videos", "videos_held_out"  # splits that hold no scenes
 
 Subject = Scene | tuple[str, ...]  # what a clip shows: a scene of the world, or the captions of a video
@@ -100,8 +99,9 @@ def fill_bucket(vae: VAE, folder: Path | str, bucket: Bucket, clips: int, seed: 
         rng = np.random.default_rng((seed, part, bucket.frames, bucket.height, bucket.width, crc32(split.encode())))
         scenes = [sample_scene(rng, bucket.width / bucket.height, split=split) for _ in range(PART)]
         tensors = {"latents": _encoded(vae, bucket, scenes)}
-        if split == STYLED:
-            tensors["sources"] = _encoded(vae, bucket, [replace(scene, style="plain") for scene in scenes])
+        sources = [source for scene in scenes if (source := source_of(scene, split, rng)) is not None]
+        if sources:
+            tensors["sources"] = _encoded(vae, bucket, sources)
         with replacing(path) as partial:
             scenes_text = json.dumps([scene.to_dict() for scene in scenes])
             save_file(tensors, partial, {"scenes": scenes_text, "seed": str(seed), "world": str(VERSION)})
@@ -136,11 +136,10 @@ def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tup
 
 
 def read_sources(folder: Path | str, bucket: Bucket, split: str) -> Tensor | None:
-    """What the clips of a bucket were before they were edited, (N, C, T, H, W) in half precision: of styled scenes the
-    same in plain style. None of all others."""
-    if split != STYLED:
-        return None
-    return torch.cat([load_file(path)["sources"] for path in sorted((Path(folder) / str(bucket)).glob(f"{split}-*"))])
+    """What the clips of a bucket were before they were edited, (N, C, T, H, W) in half precision (see
+    `world.scene.source_of`). None of a split that has no sources."""
+    parts = [load_file(path) for path in sorted((Path(folder) / str(bucket)).glob(f"{split}-*"))]
+    return torch.cat([part["sources"] for part in parts]) if all("sources" in part for part in parts) else None
 
 
 def caption_of(subject: Subject, rng: np.random.Generator) -> str:

@@ -26,9 +26,9 @@ UNKNOWN = -1.0
 
 def covered_by(subject: Subject, shape: tuple[int, int, int]) -> Tensor:
     """Share (1, 4T, 2H, 2W) of every cell of latents (T, H, W) that things cover, behind a wall, too; UNKNOWN
-    throughout for a video and for a scene that turns into another."""
+    throughout for a video."""
     frames, height, width = (size * cells for size, cells in zip(shape, CELLS, strict=True))
-    if not isinstance(subject, Scene) or subject.then is not None:
+    if not isinstance(subject, Scene):
         return torch.full((1, frames, height, width), UNKNOWN)
     things = [mask(subject, i, frames - 3, height, width) for i in range(len(subject.things))]
     covered = torch.stack(things).amax(0, keepdim=True)

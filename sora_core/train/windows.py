@@ -21,7 +21,7 @@ FEWEST = 40  # clips that fit into a window; fewer would be learnt by heart
 
 
 class Windows:
-    """Which clips of a bucket fit into which windows. Videos and scenes that turn into another stay whole.
+    """Which clips of a bucket fit into which windows. Videos stay whole.
 
     sizes: rows that fit, by the height and width of a window in tokens.
     """
@@ -31,7 +31,7 @@ class Windows:
         self.boxes = np.zeros((len(subjects), 4), dtype=int)  # first and last row, first and last column, of tokens
         known = np.zeros(len(subjects), dtype=bool)
         for i, subject in enumerate(subjects):
-            if isinstance(subject, Scene) and subject.then is None:
+            if isinstance(subject, Scene):
                 near = near_things(subject, grid.latent_shape).numpy()
                 _, q, r = grid.patch
                 seen = reduce(near, "t (h q) (w r) -> h w", "max", q=q, r=r)

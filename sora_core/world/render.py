@@ -57,7 +57,8 @@ def render(scene: Scene, num_frames: int, height: int, width: int) -> torch.Tens
 def mask(scene: Scene, thing_index: int, num_frames: int, height: int, width: int) -> torch.Tensor:
     """Coverage of one thing's filled silhouette, ignoring style and wall: (T, H, W) float32 in 0..1."""
     if scene.then is not None:
-        raise ValueError("a thing that turns into another has no one silhouette")
+        distance, pixel = _turning_distances(scene, scene.then, num_frames, height, width, extents(width / height))
+        return torch.from_numpy(_coverage(distance, pixel))
     out = np.zeros((num_frames, height, width), np.float32)
     index, distance, pixel = _distances(scene.things[thing_index], num_frames, height, width, extents(width / height))
     out[index] = _coverage(distance, pixel)
@@ -92,23 +93,31 @@ def _draw_turning(
     scene: Scene, then: Scene, num_frames: int, height: int, width: int, half: tuple[float, float]
 ) -> np.ndarray:
     """One thing all along: its place, size, angle, outline and colours go from the first's to the second's."""
+    share = turned(clip_times(num_frames))[:, None, None, None]
+    colour, under = (
+        one + share * (np.asarray(other, np.float32) - one)
+        for one, other in (
+            (np.asarray(COLOURS[scene.things[0].colour], np.float32), COLOURS[then.things[0].colour]),
+            (np.asarray(BACKGROUNDS[scene.background], np.float32), BACKGROUNDS[then.background]),
+        )
+    )
+    distance, pixel = _turning_distances(scene, then, num_frames, height, width, half)
+    return (under + _coverage(distance, pixel)[..., None] * (colour - under)).astype(np.float32)
+
+
+def _turning_distances(
+    scene: Scene, then: Scene, num_frames: int, height: int, width: int, half: tuple[float, float]
+) -> tuple[np.ndarray, float]:
+    """Signed distances (T, H, W) in frame units to a thing that turns into another, and the size of a pixel."""
     u = clip_times(num_frames)
-    a, b = scene.things[0], then.things[0]
     x, y, radius, angle = (value[:, None, None] for value in trajectories(scene, u)[0])
-    pixel = 2 * min(half[0] / width, half[1] / height)
     px = (_centres(width, half[0])[None, None] - x) / radius  # T 1 W
     py = (_centres(height, half[1])[None, :, None] - y) / radius  # T H 1
     px, py = np.cos(angle) * px + np.sin(angle) * py, np.cos(angle) * py - np.sin(angle) * px
     share = turned(u)[:, None, None]
-    distance = (_SDF[a.shape](px, py) * (1 - share) + _SDF[b.shape](px, py) * share) * radius
-    colour, under = (
-        one + share[..., None] * (np.asarray(other, np.float32) - one)
-        for one, other in (
-            (np.asarray(COLOURS[a.colour], np.float32), COLOURS[b.colour]),
-            (np.asarray(BACKGROUNDS[scene.background], np.float32), BACKGROUNDS[then.background]),
-        )
-    )
-    return (under + _coverage(distance, pixel)[..., None] * (colour - under)).astype(np.float32)
+    first, second = (_SDF[shape](px, py) for shape in (scene.things[0].shape, then.things[0].shape))
+    distance = (first * (1 - share) + second * share) * radius
+    return distance.astype(np.float32), 2 * min(half[0] / width, half[1] / height)
 
 
 def _paint(under: np.ndarray, distance: np.ndarray, pixel: float, colour: np.ndarray, style: str) -> np.ndarray:

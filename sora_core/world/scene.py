@@ -66,7 +66,7 @@ WITH_SPEED = (*DIRECTIONS, "spins")  # motions that take "slowly" and "quickly"
 SPINNABLE = tuple(s for s in SHAPES if s not in ("circle", "ring"))
 
 VERSION = 2  # of the world: another one draws other scenes from the same seed
-SPLITS = ("train", "plain", "spinning", "pairs", "turning", "styled", "held_out", "any")
+SPLITS = ("train", "plain", "spinning", "pairs", "turning", "styled", "recoloured", "held_out", "any")
 
 _ALL_BACKGROUNDS = (*BACKGROUNDS, *SCENES)
 _STYLE_WEIGHTS = (0.64, 0.12, 0.12, 0.12)
@@ -240,8 +240,9 @@ def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "tr
     split: "train" (70% one object, 20% two, 10% behind the wall, never a held-out combination), "plain" (of these, one
     object in the plain style on a plain background: where training begins), "pairs" (likewise, but two objects, or one
     behind the wall in a third of them), "spinning" (plain ones that spin), "turning" (a plain one that turns into
-    another: for transitions), "styled" (one object in another style than plain, on any background), "any" (also
-    held-out combinations) or "held_out" (one object of a held-out combination).
+    another: for transitions), "styled" (one object in another style than plain, on any background), "recoloured" (as
+    "plain"; both are edits of what `source_of` says), "any" (also held-out combinations) or "held_out" (one object of a
+    held-out combination).
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
@@ -255,8 +256,8 @@ def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "tr
         while (scene := sample_scene(rng, aspect)).style == "plain" or len(scene.things) > 1 or scene.wall:
             pass
         return scene
-    kind = 0.0 if split in ("plain", "held_out") else rng.uniform(0.7 if split == "pairs" else 0.0, 1.0)
-    plain = split in ("plain", "pairs")
+    kind = 0.0 if split in ("plain", "recoloured", "held_out") else rng.uniform(0.7 if split == "pairs" else 0.0, 1.0)
+    plain = split in ("plain", "recoloured", "pairs")
     background = _pick(rng, tuple(BACKGROUNDS) if plain else _ALL_BACKGROUNDS)
     style = "plain" if plain else _pick(rng, STYLES, _STYLE_WEIGHTS)
     if 0.7 <= kind < 0.9:
@@ -266,6 +267,19 @@ def sample_scene(rng: np.random.Generator, aspect: float = 1.0, split: str = "tr
     thing = _sample_attributes(rng, split, background, style, wall=wall)
     thing = (_place_behind_wall if wall else _place)(thing, _Box(0, 0, half_width, half_height), rng)
     return Scene((thing,), background, style, wall)
+
+
+def source_of(scene: Scene, split: str, rng: np.random.Generator) -> Scene | None:
+    """What a scene of this split is an edit of: a "styled" one of the same in plain style, a "recoloured" one of the
+    same in another colour, drawn at random; others of nothing."""
+    if split == "styled":
+        return replace(scene, style="plain")
+    if split != "recoloured":
+        return None
+    thing = scene.things[0]
+    others = [replace(thing, colour=colour) for colour in COLOURS if colour != thing.colour]
+    others = [other for other in others if is_visible(other.colour, scene.background) and not _held_out(other)]
+    return replace(scene, things=(_pick(rng, tuple(others)),))
 
 
 def _sample_turning(rng: np.random.Generator, aspect: float) -> Scene:
