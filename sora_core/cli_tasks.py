@@ -276,10 +276,12 @@ def run_report(args: argparse.Namespace) -> None:
     seams, frames = seams_of(args.seams), read_video(args.video).frames
     source = None if args.source is None else read_video(args.source).frames
     found = report(frames, seams=seams, source=source, source_at=args.source_at, loop=args.loop)
-    print(found.to_json())
+    print(found.to_json())  # alone on standard output
+    if not found.seams:
+        print("no seam was asked for: --seams takes the frames that the command of a task prints", file=sys.stderr)
     if sheet is not None:
         sheet = write_video(sheet, draw_report(found)[None], 1, overwrite=args.overwrite, numbered=True)
-        print(f"{sheet}: the picture", file=sys.stderr)  # what is printed is JSON alone
+        print(f"{sheet}: the picture", file=sys.stderr)
 
 
 def add_tasks(commands: Commands) -> None:
@@ -372,6 +374,13 @@ def add_tasks(commands: Commands) -> None:
         "report", run_report, "Measure a clip: seams, drift, motion, and frames that had to stay.",
         "extended.mkv --seams 17 --source clip.mkv --picture report.png", model=False,
     )  # fmt: skip
+    one.description += (
+        " Of a seam, ratio is the step across it over the clip's median step: about 1 where nothing shows, 0 where a "
+        "frame stands twice; flow_jump the change of motion as a share of the shorter side, 0 where it goes on; "
+        "colour_distance that of the mean colours, 0 to 1. Drift goes from the first 15% to the last: colour as a "
+        "distance, the others as shares of the larger value, -1 to 1, 0 is none. A frozen clip has neither: its motion "
+        "is near 0, and still, the share of steps in which nothing moves, near 1."
+    )
     text = "frames before which a new part begins, as in 17,25"
     one.add_argument("--seams", default="", help=text)
     one.add_argument("--loop", action="store_true", help="the clip is played round and round")

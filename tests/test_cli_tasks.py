@@ -314,6 +314,10 @@ def test_a_report_of_what_was_made(tiny_file: Path, tmp_path: Path, clip: Path, 
     found = json.loads(said.out)
     assert found["frames"] == 11 and found["kept"]["identical"] and [s["frame"] for s in found["seams"]] == [7, 9]
     assert "report-2.png" in said.err and len(read_video(tmp_path / "report-2.png").frames) == 1
+    assert "no seam" not in said.err
+    assert main(["report", str(tmp_path / "out.mkv")]) == 0
+    said = capsys.readouterr()
+    assert "no seam was asked for: --seams takes" in said.err and json.loads(said.out)["seams"] == []
 
 
 @pytest.mark.parametrize(
