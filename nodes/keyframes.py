@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .host import io
-from .timeline import pin
+from .timeline import TIMELINE, pin, shown
 
 
 class SoraKeyframes(io.ComfyNode):
@@ -31,4 +31,5 @@ class SoraKeyframes(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: object, latent: dict, image: Tensor, frame: int) -> io.NodeOutput:
-        return io.NodeOutput(pin(vae, latent, image[0, ..., :3], frame))
+        pinned = pin(vae, latent, image[0, ..., :3], frame)
+        return io.NodeOutput(pinned, ui=shown(pinned[TIMELINE][0]))

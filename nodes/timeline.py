@@ -24,7 +24,13 @@ OUTPUTS = [io.Latent.Output(tooltip="Latents with their strength map, for Sora S
 
 def prepared(vae: object, line: Timeline) -> io.NodeOutput:
     """What a task hands out."""
-    return io.NodeOutput(begin(vae, line), listed(line.seams), ui=host.noted(odd(line)))
+    return io.NodeOutput(begin(vae, line), listed(line.seams), ui=shown(line, odd(line)))
+
+
+def shown(line: Timeline, *notes: str | None) -> dict[str, list]:
+    """What web/timeline.js draws on a task's node, and notes."""
+    told = host.noted(*notes)
+    return {"sora_timeline": [list(span) for span in line.spans]} | (told.as_dict() if told else {})
 
 
 def odd(line: Timeline) -> str | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import torch
 from torch import Tensor
@@ -79,6 +79,15 @@ class Timeline:
         whole = self.keep.flatten(1).all(1)[slice(*self.show)].tolist()
         given = [True] * lead + whole + [True] * tail
         return [t for t, (one, next_one) in enumerate(pairwise(given), 1) if one != next_one]
+
+    @property
+    def spans(self) -> list[tuple[int, float]]:
+        """The finished clip as (frames, strength), one after the other: 0 where they are given, else the most that any
+        of their pixels may change, in hundredths."""
+        lead, tail = (0 if part is None else len(part) for part in (self.before, self.after))
+        levels = self.strength.flatten(1).amax(1).where(~self.keep.flatten(1).all(1), 0)[slice(*self.show)]
+        every = [0.0] * lead + levels.tolist() + [0.0] * tail
+        return [(len(list(same)), strength) for strength, same in groupby(round(level, 2) for level in every)]
 
     def fingerprint(self) -> str:
         """Tells this task from others by what is given, bit for bit; not by latents and guesses, whose last bits depend

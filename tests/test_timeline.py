@@ -481,6 +481,8 @@ def test_a_timeline_tells_where_its_parts_meet(line: Timeline, seams: list[int])
     clip = line.restore(torch.full_like(line.canvas, 0.5))
     given = [any((frame == part).flatten(1).all(1).any() for part in sources) for frame in clip]
     assert [t for t in range(1, len(given)) if given[t] != given[t - 1]] == seams
+    assert [strength == 0 for count, strength in line.spans for _ in range(count)] == given
+    assert all(one[1] != other[1] and min(one[0], other[0]) > 0 for one, other in itertools.pairwise(line.spans))
 
 
 def test_thin_strokes_of_a_large_mask_stay() -> None:

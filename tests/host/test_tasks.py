@@ -285,6 +285,10 @@ def test_tasks_tell_where_their_parts_meet(server: Any, api: Any, name: str, nod
     shown = {"source": [task, 2 if node == "SoraLongVideo" else 1]}
     outcome = server.run(wanted | {"seams": {"class_type": "PreviewAny", "inputs": shown}})
     assert outcome.error is None and outcome.outputs["seams"]["text"] == [seams]
+    if node != "SoraLongVideo":  # and what web/timeline.js draws says the same
+        spans = outcome.outputs[task]["sora_timeline"]
+        given = [strength == 0 for count, strength in spans for _ in range(count)]
+        assert ", ".join(str(t) for t in range(1, len(given)) if given[t] != given[t - 1]) == seams
 
 
 @pytest.mark.parametrize(("height", "told"), [(48, "from 64 to 256"), (64, None)])
