@@ -4,7 +4,7 @@ import { api } from "../../scripts/api.js";
 import { findNode } from "./preview.js";
 
 const WIDGET = "sora_timeline";
-const HEIGHT = 44; // pixels
+const HEIGHT = 60; // pixels
 const GIVEN = "#4d7ea8";
 const MADE = "#e08a3c";
 const SVG = "http://www.w3.org/2000/svg";

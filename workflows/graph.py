@@ -33,6 +33,8 @@ class Kind:
         return tuple(output.split()[-1] for output in self.outputs)
 
 
+STRIP = 66  # pixels that the strip of web/timeline.js takes on a task's node, once it has run
+
 KINDS = {
     "SoraLoadModel": Kind({}, ("checkpoint",), ("MODEL", "CLIP", "VAE"), (300, 100)),
     "SoraTextEncode": Kind({"clip": "CLIP"}, ("text",), ("CONDITIONING",), (300, 130)),
@@ -66,24 +68,26 @@ KINDS = {
     ),
     "SoraExtend": Kind(
         {"vae": "VAE", "images": "IMAGE"}, ("before", "after", "overlap", "carry"), ("LATENT", "STRING seams"),
-        (300, 164),
+        (300, 164 + STRIP),
     ),
     "SoraInterpolate": Kind(
         {"vae": "VAE", "images_a": "IMAGE", "images_b": "IMAGE"},
         ("frames", "overlap", "soften"),
         ("LATENT", "STRING seams"),
-        (300, 164),
+        (300, 164 + STRIP),
     ),
     "SoraLoop": Kind(
-        {"vae": "VAE", "images": "IMAGE"}, ("frames", "overlap"), ("LATENT", "STRING seams"), (300, 120)
+        {"vae": "VAE", "images": "IMAGE"}, ("frames", "overlap"), ("LATENT", "STRING seams"), (300, 120 + STRIP)
     ),
     "SoraPromptRamp": Kind(
         {"first": "CONDITIONING", "second": "CONDITIONING", "latent": "LATENT"}, (), ("CONDITIONING",), (260, 80)
     ),
-    "SoraKeyframes": Kind({"vae": "VAE", "latent": "LATENT", "image": "IMAGE"}, ("frame",), ("LATENT",), (300, 120)),
+    "SoraKeyframes": Kind(
+        {"vae": "VAE", "latent": "LATENT", "image": "IMAGE"}, ("frame",), ("LATENT",), (300, 120 + STRIP)
+    ),
     "SoraSDEdit": Kind(
         {"vae": "VAE", "images": "IMAGE", "mask": "MASK"}, ("strength", "first_frame", "last_frame", "curve"),
-        ("LATENT", "STRING seams"), (300, 190), optional=("mask",),
+        ("LATENT", "STRING seams"), (300, 190 + STRIP), optional=("mask",),
     ),
     "SoraLongVideo": Kind(
         {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "latent": "LATENT"},
