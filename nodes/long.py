@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..sora_core.config import MOST_SIDE, SamplingDefaults, check_size
 from ..sora_core.cues import parse_cues, seen_from
-from ..sora_core.long import Task, check_shared, count_windows, make_long
+from ..sora_core.engine import Task
+from ..sora_core.long import check_shared, count_windows, make_long
 from ..sora_core.samplers import SAMPLERS
 from ..sora_core.world import warning
 from . import host

@@ -27,7 +27,8 @@ from .cli_options import (
 )
 from .config import nearest
 from .cues import parse_cues, seen_from
-from .long import PipelineEngine, make_long, make_timeline
+from .engine import PipelineEngine
+from .long import make_long, make_timeline
 from .pipeline import Pipeline
 from .report import draw_report, report, seams_of
 from .tasks import CARRY, backward_parts, edit, extend, interpolate, loop, strengths

@@ -21,8 +21,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .cues import Cue
+from .engine import PipelineEngine
 from .evaluate import draw_scene, summarise
-from .long import PipelineEngine, make_long
+from .long import make_long
 from .pipeline import Pipeline
 from .report import report
 from .tasks import edit, extend, interpolate, loop, strengths

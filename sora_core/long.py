@@ -17,30 +17,21 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import MOST_SIDE, check_size
 from .cues import Cue, begins_of, check_end
 from .edges import faded, pad_sides, slow_colours
-from .files import replacing
-from .fingerprint import digest, fingerprint
-from .pipeline import Pipeline, check_seeds, video_to_frames
+from .engine import Engine, Task
+from .fingerprint import digest
+from .pipeline import check_seeds
 from .timeline import FACTOR, Timeline, check_factor
-from .vae_layers import Stream
+from .window_store import Made, Store
 
 MADE_BY = 4  # raised when the same settings come to give other windows: those that were kept are made again then
-_IN_WORDS = {  # parts of a clip's identity, in words
-    "cues": "prompts", "made by": "version of this pack", "start": "clip to go on from",
-    "task": "given clip, strengths or number of new frames",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,86 +43,6 @@ class Window:
     frames: Tensor
     drift: float | None
     corrected: float | None
-
-
-class Engine(Protocol):
-    """What a long video is made with: a model, its text encoder, and its VAE, which decodes one clip from its beginning
-    to its end. Tensors lie on the CPU."""
-
-    time_factor: int
-    multiple: int  # of the sides, in pixels
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """What tells this engine's clips from another's."""
-        ...
-
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """(T, H, W) of a window's latents. Raises ValueError where a window cannot have this size."""
-        ...
-
-    def sample(self, window: Task) -> Tensor:
-        """Latents (1, C, T, H, W) of a window."""
-        ...
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Frames (T, H, W, 3) to latents (1, C, T', H', W')."""
-        ...
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """The next latents of the clip to its next frames (T, H, W, 3)."""
-        ...
-
-
-@dataclass(frozen=True)
-class Task:
-    """One window: its number, its latents' shape, its texts, each with the latent frames (T,) that are its own as 1 and
-    the others as 0, and, where anything is known, that and how far it may be left (as in `Pipeline.sample`)."""
-
-    number: int
-    shape: tuple[int, int, int]
-    seed: int
-    texts: list[tuple[str, Tensor]]
-    known: Tensor | None = None
-    strength: Tensor | None = None
-
-
-class PipelineEngine:
-    """A pipeline as an engine. settings: as in `Pipeline.sample`."""
-
-    def __init__(self, pipeline: Pipeline, **settings: Any) -> None:
-        self.pipeline, self.settings = pipeline, pipeline.settings(**settings)
-        self.time_factor = pipeline.model.vae.config.time_factor
-        self.multiple = pipeline.model.defaults.side_multiple
-        self._stream: Stream = {}
-
-    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        most = self.pipeline.model.defaults.max_frames
-        check_size(
-            width, height, frames, self.multiple, self.time_factor, sides=(self.multiple, MOST_SIDE), most_frames=most
-        )
-        return self.pipeline.model.vae.latent_shape(frames, height, width)
-
-    def sample(self, window: Task) -> Tensor:
-        (first, _), *further = window.texts
-        return self.pipeline.sample(
-            [first], window.shape, seeds=[window.seed], known=window.known, strength=window.strength,
-            ramps=[([text], share) for text, share in further], **self.settings,
-        )  # fmt: skip
-
-    def encode(self, frames: Tensor) -> Tensor:
-        return self.pipeline.encode(frames)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return video_to_frames(self.pipeline.model.vae.decode(latents, stream=self._stream))
-
-    @cached_property
-    def described(self) -> dict[str, Any]:
-        model = self.pipeline.model
-        weights = {name: fingerprint(network.named_parameters()) for name, network in model.networks().items()}
-        configs = {name: network.config.to_dict() for name, network in model.networks().items()}
-        defaults = model.defaults.to_dict()
-        return {"weights": weights, "configs": configs, "defaults": defaults, "settings": self.settings}
 
 
 def count_windows(frames: int, window: int, overlap: int, factor: int) -> int:
@@ -192,7 +103,7 @@ def make_long(
         text = json.dumps(described, indent=2, sort_keys=True)
         if callable(folder):
             folder = folder(sha256(text.encode()).hexdigest()[:16])
-        store = _Store(folder, text)
+        store = Store(folder, text)
     given = None if line is None else encoded or line.encode(engine.encode, engine.multiple)
     tasks, shift = _Tasks(engine, begins, [cue.text for cue in cues], shape, overlap, seed, given), None
     if start is not None:
@@ -385,15 +296,7 @@ class _Tasks:
         self.made, self.number = self.made + len(frames), self.number + 1
 
 
-class _Made(NamedTuple):
-    """New latents (1, C, T, H, W) of a window, and their drift as in `Window`."""
-
-    latents: Tensor
-    drift: float | None = None
-    corrected: float | None = None
-
-
-def _windows(engine: Engine, tasks: _Tasks, frames: int, correct: float, store: _Store | None) -> Iterator[Window]:
+def _windows(engine: Engine, tasks: _Tasks, frames: int, correct: float, store: Store | None) -> Iterator[Window]:
     references: dict[str, Tensor] = {}  # statistics of the first window that a text had to itself
     shown = 0
     while shown < frames:
@@ -401,7 +304,7 @@ def _windows(engine: Engine, tasks: _Tasks, frames: int, correct: float, store: 
         alone = not further and tasks.from_noise
         made = store.load(tasks.number) if store is not None else None
         if made is None:
-            made = _Made(tasks.new_of(engine.sample(tasks.next())))
+            made = Made(tasks.new_of(engine.sample(tasks.next())))
             if alone and text in references:
                 made = _corrected(made.latents, references[text], correct)
             if store is not None:
@@ -423,66 +326,10 @@ def _distance(latents: Tensor, reference: Tensor) -> float:
     return round(float((_statistics(latents) - reference).abs().mean()), 4)
 
 
-def _corrected(latents: Tensor, reference: Tensor, share: float) -> _Made:
+def _corrected(latents: Tensor, reference: Tensor, share: float) -> Made:
     """Latents whose statistics have moved towards the reference by a share of the way."""
     mean, deviation = (row.view(1, -1, 1, 1, 1) for row in _statistics(latents))
     target_mean, target_deviation = (row.view(1, -1, 1, 1, 1) for row in reference)
     matched = (latents - mean) / deviation.clamp(min=1e-6) * target_deviation + target_mean
     led = torch.lerp(latents, matched, share)
-    return _Made(led, _distance(latents, reference), _distance(led, reference))
-
-
-def _parts(described: dict[str, Any]) -> dict[str, Any]:
-    """What is described, by name; what is a table itself by the names in it."""
-    tables = ((name, value if isinstance(value, dict) else {"": value}) for name, value in described.items())
-    return {f"{name} {part}".strip(): value for name, table in tables for part, value in table.items()}
-
-
-class _Store:
-    """Finished windows in a folder, one file each, and a note that says of which clip."""
-
-    def __init__(self, folder: Path | str, text: str) -> None:
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.note, self.text = self.folder / "clip.json", text
-        if self.note.exists():
-            kept, asked = _parts(self._read_note()), _parts(json.loads(self.text))
-            if other := sorted(name for name in kept.keys() | asked.keys() if kept.get(name) != asked.get(name)):
-                told = dict.fromkeys(_IN_WORDS.get(name, name) for name in other)
-                raise ValueError(
-                    f"{folder} keeps the windows of another clip, made with other {', '.join(told)}; choose another "
-                    "folder, or remove it"
-                )
-        elif any(self.folder.glob("window-*.safetensors")):
-            raise ValueError(
-                f"{folder} keeps windows without {self.note.name}, which says of which clip they are: bring it back, "
-                "or choose another folder"
-            )
-
-    def _read_note(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self.note.read_text(encoding="utf-8")))
-        except ValueError:
-            raise ValueError(f"{self.note} is damaged: bring it back, or choose another folder") from None
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f"window-{number:04d}.safetensors"
-
-    def load(self, number: int) -> _Made | None:
-        """A window, or None where it is to be made: it is missing, or a copy of the folder cut it short."""
-        path = self._path(number)
-        if not path.exists():
-            return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                return _Made(file.get_tensor("latents"), *json.loads(file.metadata()["drift"]))
-        except SafetensorError:
-            return None
-
-    def save(self, number: int, made: _Made) -> None:
-        if not self.note.exists():  # not before something was made: settings that fail do not claim a folder
-            with replacing(self.note) as partial:
-                partial.write_text(self.text, encoding="utf-8")
-        drift = json.dumps([made.drift, made.corrected])
-        with replacing(self._path(number)) as partial:
-            save_file({"latents": made.latents.contiguous()}, partial, {"drift": drift})
+    return Made(led, _distance(latents, reference), _distance(led, reference))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sora_core.checkpoint import load_checkpoint
 from sora_core.cli import main
-from sora_core.long import PipelineEngine, Task
+from sora_core.engine import PipelineEngine, Task
 from sora_core.pipeline import Pipeline
 from sora_core.tasks import extend
 from sora_core.video import pixel_aspect, read_metadata, read_video, write_video

@@ -18,7 +18,8 @@ from torch import Tensor
 from sora_core.checkpoint import Model
 from sora_core.cues import Cue, seen_from
 from sora_core.edges import FADE, pad_sides, slow_colours
-from sora_core.long import PipelineEngine, Task, Window, count_windows, make_long, make_timeline
+from sora_core.engine import PipelineEngine, Task
+from sora_core.long import Window, count_windows, make_long, make_timeline
 from sora_core.pipeline import Pipeline
 from sora_core.tasks import edit, extend, loop
 from sora_core.vae import VAE
@@ -72,7 +73,8 @@ import torch
 sys.path.insert(0, "tests")
 from conftest import tiny
 from sora_core.cues import Cue
-from sora_core.long import PipelineEngine, make_long
+from sora_core.engine import PipelineEngine
+from sora_core.long import make_long
 from sora_core.pipeline import Pipeline
 torch.set_num_threads(1)
 engine = PipelineEngine(Pipeline(tiny.__wrapped__()), steps=1, cfg=1)

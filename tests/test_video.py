@@ -321,7 +321,7 @@ def test_failed_write_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: p
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sora_core.video.to_bytes", fail)
+    monkeypatch.setattr("sora_core.video.write.to_bytes", fail)
     with pytest.raises(KeyboardInterrupt):
         write_video(path, noise_clip(), 24, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
