@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .host import io
-from .timeline import TIMELINE, pin, shown
+from .timeline import pin, shown
 
 
 class SoraKeyframes(io.ComfyNode):
@@ -32,4 +32,4 @@ class SoraKeyframes(io.ComfyNode):
     @classmethod
     def execute(cls, vae: object, latent: dict, image: Tensor, frame: int) -> io.NodeOutput:
         pinned = pin(vae, latent, image[0, ..., :3], frame)
-        return io.NodeOutput(pinned, ui=shown(pinned[TIMELINE][0]))
+        return io.NodeOutput(pinned, ui=shown(pinned))

@@ -210,5 +210,8 @@ class SoraLongVideo(io.ComfyNode):
         if line is not None:
             out = line.restore(out)
         seams = {entry["frame"] for entry in drift} | set([] if line is None else line.seams)
+        if line is not None:  # what a window sees again of given frames is no seam
+            made = [value is not None for count, value in line.spans(encoded[1]) for _ in range(count)]
+            seams = {frame for frame in seams if any(made[max(0, frame - 1) : frame + 1])}
         seams = listed(sorted(frame for frame in seams if 0 < frame < len(out)))
         return io.NodeOutput(out, json.dumps(drift), seams, fps, ui=host.noted(*notes))

@@ -24,13 +24,15 @@ OUTPUTS = [io.Latent.Output(tooltip="Latents with their strength map, for Sora S
 
 def prepared(vae: object, line: Timeline) -> io.NodeOutput:
     """What a task hands out."""
-    return io.NodeOutput(begin(vae, line), listed(line.seams), ui=shown(line, odd(line)))
+    latent = begin(vae, line)
+    return io.NodeOutput(latent, listed(line.seams), ui=shown(latent, odd(line)))
 
 
-def shown(line: Timeline, *notes: str | None) -> dict[str, list]:
-    """What web/timeline.js draws on a task's node, and notes."""
-    told = host.noted(*notes)
-    return {"sora_timeline": [list(span) for span in line.spans]} | (told.as_dict() if told else {})
+def shown(latent: dict[str, Any], *notes: str | None) -> dict[str, list]:
+    """What web/timeline.js draws on a task's node, and notes; the same keys always, as the host joins what a node says
+    of several clips."""
+    spans = latent[TIMELINE][0].spans(latent["noise_mask"])
+    return {"sora_timeline": [spans], "text": [note for note in notes if note]}
 
 
 def odd(line: Timeline) -> str | None:
@@ -70,6 +72,7 @@ def pin(vae: object, latent: dict[str, Any], image: Tensor, frame: int) -> dict[
     if any(side % 2 for side in samples.shape[3:]):
         height, width = (side * space for side in samples.shape[3:])
         raise ValueError(f"latent of {width}x{height} pixels: pinning takes sides in multiples of {2 * space}")
+    _check_uncut(latent)
     everything = torch.ones(1, 1, *samples.shape[2:])
     mask = host.strength_map(latent)
     mask = everything if mask is None else mask.cpu()
@@ -123,6 +126,11 @@ def task_of(latent: dict[str, Any]) -> tuple[Timeline, tuple[Tensor, Tensor]]:
     return line, (known.cpu(), strength.cpu())
 
 
+def _check_uncut(latent: dict[str, Any]) -> None:
+    if TIMELINE in latent and latent[TIMELINE][1].shape[1:] != latent["samples"].shape[1:]:
+        raise ValueError("latent: it was cut or resized after its task; connect this node to the task, before that")
+
+
 def _moved(change: Tensor, strength: Tensor) -> bool:
     """Whether latents are not those of the task any more: kept ones differ at all, or ones that may move a little have
     gone, on average over a clip, by half a deviation."""
@@ -138,6 +146,7 @@ def ramp(first: list, second: list, latent: dict[str, Any]) -> list:
     samples = latent["samples"]
     if samples.ndim != 5:
         raise ValueError(f"latent of shape {tuple(samples.shape)}: texts change over a video's (B, C, T, H, W)")
+    _check_uncut(latent)
     share = latent[TIMELINE][0].ramp() if TIMELINE in latent else torch.linspace(0, 1, samples.shape[2])
     return shared(first, second, share, samples)
 

@@ -47,6 +47,7 @@ def _run(
     line: Timeline,
     fps: Fraction,
     further: Sequence[Callable[[Tensor], Timeline]] = (),
+    aspect: Fraction | None = None,
 ) -> None:
     """Make what a timeline lacks, then what each of `further` makes of the clip so far, and write it whole. What is
     longer than the model takes is made window after window, where it goes forward; `further` are never longer."""
@@ -60,7 +61,7 @@ def _run(
         raise ValueError("--then is empty; say what the text goes over to, or leave it out")
     defaults, window, keep = pipeline.model.defaults, _window(args, pipeline), getattr(args, "keep", None)
 
-    def made(line: Timeline, seed: int, folder: Path | None) -> Tensor:
+    def made(line: Timeline, seed: int, folder: Path | None, task: str | None = None) -> Tensor:
         length = len(line.canvas)
         in_windows = line.goes_forward and length > (window or defaults.max_frames)
         if then is not None and (in_windows or folder is not None):
@@ -73,7 +74,7 @@ def _run(
         with tqdm(total=length, unit="frame", delay=1) as bar:
             return make_timeline(
                 PipelineEngine(pipeline, **settings), line, args.prompt, window=size, overlap=_seen_again(args, size),
-                seed=seed, folder=folder, on_frames=bar.update,
+                seed=seed, task=task, folder=folder, on_frames=bar.update,
             )  # fmt: skip
 
     if then is not None and further:
@@ -82,20 +83,22 @@ def _run(
         )
     warn_of(pipeline, args.prompt, then or "")
     _tell_size(pipeline, *line.canvas.shape[1:3])
-    frames, seams = made(line, args.seed, keep), line.seams
+    _tell_sound(args.video, getattr(args, "other", None))
+    aspect = aspect or pixel_aspect(args.video)  # now: the result may be written over it
+    frames, seams, first = made(line, args.seed, keep), line.seams, line
     for number, next_of in enumerate(further, 1):  # windows forward count seeds up, these down
         line = next_of(frames)
-        longer = made(line, (args.seed - number) % 2**63, keep and keep / f"before-{number}")
+        task = f"part {number} {line.pieces} {line.show}, from {first.fingerprint()}"  # not by frames made on the way
+        longer = made(line, (args.seed - number) % 2**63, keep and keep / f"before-{number}", task)
         seams = sorted({*line.seams, *(seam + len(longer) - len(frames) for seam in seams)})
         frames = longer
     out = write_video(
-        out, frames, fps, lossless=args.lossless, pixel_aspect=pixel_aspect(args.video), overwrite=args.overwrite,
+        out, frames, fps, lossless=args.lossless, pixel_aspect=aspect, overwrite=args.overwrite,
         numbered=True, metadata=notes_of(args, pipeline, args.prompt),
     )  # fmt: skip
     print(f"{out}: {in_words(*frames.shape[:3], fps)}, seed {args.seed}")
     if seams:
         print(f"seams, for report --seams: {','.join(map(str, seams))}")
-    _tell_sound(args.video, getattr(args, "other", None))
 
 
 def _window(args: argparse.Namespace, pipeline: Pipeline) -> int | None:
@@ -121,6 +124,7 @@ def _tell_size(pipeline: Pipeline, height: int, width: int) -> None:
 
 
 def _tell_sound(*videos: Path | None) -> None:
+    """To be called before the result is written, maybe over one of them."""
     for path in videos:
         if path is not None and has_sound(path):
             print(f"the sound of {path} is left out; in ComfyUI the workflow your_video keeps it")
@@ -148,6 +152,18 @@ def _rate(args: argparse.Namespace, pipeline: Pipeline, *videos: tuple[Path, Vid
                 "at which of them both are to be read"
             )
     return moving[0][1] if moving else frame_rate(pipeline.model.defaults.fps)
+
+
+def _aspect(*videos: tuple[Path, Video]) -> Fraction:
+    """Width of the result's pixels over their height: that of the clips that move."""
+    moving = [(path, pixel_aspect(path)) for path, video in videos if len(video.frames) > 1]
+    for path, aspect in moving[1:]:
+        if aspect != moving[0][1]:
+            raise ValueError(
+                f"{moving[0][0]} has pixels of {moving[0][1]} and {path} of {aspect} (width over height): scale one of "
+                "them to the shape of the other first"
+            )
+    return moving[0][1] if moving else Fraction(1)
 
 
 def _read(path: Path, fps: float | None) -> Video:
@@ -186,7 +202,7 @@ def run_interpolate(args: argparse.Namespace) -> None:
     a, b = (_read(path, args.fps) for path in (args.video, args.other))
     fps = _rate(args, pipeline, (args.video, a), (args.other, b))
     line = interpolate(a.frames, b.frames, args.frames, overlap=args.overlap, soften=args.soften)
-    _run(args, out, pipeline, line, fps)
+    _run(args, out, pipeline, line, fps, aspect=_aspect((args.video, a), (args.other, b)))
 
 
 def run_loop(args: argparse.Namespace) -> None:
@@ -244,6 +260,7 @@ def run_long(args: argparse.Namespace) -> None:
         defaults.check(width, height, window, pipeline.model.vae.config.time_factor)
     warn_of(pipeline, *(cue.text for cue in cues))
     _tell_size(pipeline, height, width)
+    _tell_sound(args.start)
     windows = make_long(
         PipelineEngine(pipeline, **settings_of(args)), cues, frames, fps=float(fps), width=width, height=height,
         window=window, overlap=args.overlap // FACTOR, correct=args.correct, seed=args.seed,
@@ -267,7 +284,6 @@ def run_long(args: argparse.Namespace) -> None:
     )  # fmt: skip
     count = f"{frames} frames" if start is None else f"{before + frames} frames, {frames} of them new,"
     print(f"{out}: {count} in {len(drift)} windows of {width}x{height} at {float(fps):g} fps, seed {args.seed}")
-    _tell_sound(args.start)
     if measured := [(number, *pair) for number, pair in enumerate(drift, 1) if pair[0] is not None]:
         print("drift of window {} {:.3f}, {:.3f} after correction".format(*measured[-1]))
 

@@ -19,6 +19,9 @@ def fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
     return hashed.hexdigest()[:16]
 
 
-def digest(values: Tensor) -> str:
-    """Tells one clip or its latents from another."""
-    return sha256(values.contiguous().float().cpu().numpy().tobytes()).hexdigest()[:16]
+def digest(*parts: Tensor) -> str:
+    """Tells one clip (T, ...), given in parts of it, or its latents from another. It is never copied as a whole."""
+    hashed = sha256()
+    for row in (row for part in parts for row in part):
+        hashed.update(row.contiguous().float().cpu().numpy().tobytes())
+    return hashed.hexdigest()[:16]

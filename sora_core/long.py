@@ -64,6 +64,7 @@ def make_long(
     seed: int = 0,
     start: Tensor | None = None,
     line: Timeline | None = None,
+    task: str | None = None,
     encoded: tuple[Tensor, Tensor] | None = None,
     folder: Path | str | Callable[[str], Path] | None = None,
 ) -> Iterator[Window]:
@@ -73,7 +74,8 @@ def make_long(
     so within half a latent frame. fps: for their times. window: frames the model makes at once, 4n + 1. overlap: latent
     frames that it sees again. correct: share of the drift that is taken back, 0 to 1. start: a clip (T, height, width,
     3) to go on from, which is not counted and not returned. line: a task whose canvas the clip is made on; drift is
-    corrected where all is new. encoded: what `Timeline.encode` gave of it, where that was done before. A clip
+    corrected where all is new. task: tells that one from others where what is given on it was made, too, so that its
+    last bits depend on the machine. encoded: what `Timeline.encode` gave of it, where that was done before. A clip
     that exists may have any sides: what the engine cannot take is padded, and cut off again. folder: keeps finished
     windows, and goes on from them; or gives that folder for a name that all clips with these settings share, whatever
     their length.
@@ -98,7 +100,7 @@ def make_long(
             "made by": MADE_BY,
             "cues": [asdict(cue) for cue in cues], "fps": fps, "width": width, "height": height, "window": window,
             "overlap": overlap, "correct": correct, "seed": seed, "start": "" if start is None else digest(start),
-            "task": "" if line is None else line.fingerprint(),
+            "task": task or ("" if line is None else line.fingerprint()),
         }  # fmt: skip
         text = json.dumps(described, indent=2, sort_keys=True)
         if callable(folder):
@@ -127,19 +129,20 @@ def make_timeline(
     overlap: int | None = None,
     correct: float = 0.2,
     seed: int = 0,
+    task: str | None = None,
     folder: Path | str | None = None,
     on_frames: Callable[[int], None] | None = None,
 ) -> Tensor:
     """The finished clip (T, H, W, 3) of a task, window after window; see `make_long`. A window sees what is given in it
     and what was made before it, so this is for edits and for new frames behind a clip. overlap: 2 where windows are
-    long enough. folder: as there. on_frames(count): called with the number of frames that were finished."""
+    long enough. task, folder: as there. on_frames(count): called with the number of frames that were finished."""
     frames, height, width = line.canvas.shape[:3]
     cues, made, out = [Cue(0, text)], 0, torch.empty(frames, height, width, 3)
     check_factor(engine.time_factor)
     overlap = max(1, min(2, (window - 1) // engine.time_factor - 1)) if overlap is None else overlap
     for part in make_long(
         engine, cues, frames, fps=1, width=width, height=height, window=window, overlap=overlap, correct=correct,
-        seed=seed, line=line, folder=folder,
+        seed=seed, line=line, task=task, folder=folder,
     ):  # fmt: skip
         out[made : made + len(part.frames)] = part.frames  # no list of parts beside the whole
         made += len(part.frames)

@@ -30,6 +30,8 @@ def frame_range(first: int, last: int, total: int) -> tuple[int, int]:
     Raises ValueError where the range is empty or leaves the clip.
     """
     begin, end = (index + total if index < 0 else index for index in (first, last))
+    if 0 <= end < begin < total:
+        raise ValueError(f"frames {first} to {last} of a clip of {total}: the first of them comes after the last")
     if not 0 <= begin <= end < total:
         raise ValueError(f"frames {first} to {last} of a clip of {total}: choose 0 to {total - 1}, or -1 for the last")
     return begin, end

@@ -80,20 +80,21 @@ class Timeline:
         given = [True] * lead + whole + [True] * tail
         return [t for t, (one, next_one) in enumerate(pairwise(given), 1) if one != next_one]
 
-    @property
-    def spans(self) -> list[tuple[int, float]]:
-        """The finished clip as (frames, strength), one after the other: 0 where they are given, else the most that any
-        of their pixels may change, in hundredths."""
+    def spans(self, strength: Tensor) -> list[tuple[int, float | None]]:
+        """The finished clip as (frames, how strongly they are made), one after the other: None where they come back
+        bit for bit, else the most of their latents. strength: (1, 1, T', H', W'), as `encode` gives it."""
         lead, tail = (0 if part is None else len(part) for part in (self.before, self.after))
-        levels = self.strength.flatten(1).amax(1).where(~self.keep.flatten(1).all(1), 0)[slice(*self.show)]
-        every = [0.0] * lead + levels.tolist() + [0.0] * tail
-        return [(len(list(same)), strength) for strength, same in groupby(round(level, 2) for level in every)]
+        level = strength.amax((0, 1, 3, 4))
+        level = torch.cat([level[:1], level[1:].repeat_interleave(FACTOR)])[slice(*self.show)].tolist()
+        whole = self.keep.flatten(1).all(1)[slice(*self.show)].tolist()
+        made = [None if kept else round(value, 3) for kept, value in zip(whole, level, strict=True)]
+        return [(len(list(same)), value) for value, same in groupby([None] * lead + made + [None] * tail)]
 
     def fingerprint(self) -> str:
         """Tells this task from others by what is given, bit for bit; not by latents and guesses, whose last bits depend
         on the machine."""
         first, last = self.guess
-        given = digest(torch.cat([self.canvas[:first], self.canvas[last:]]))
+        given = digest(self.canvas[:first], self.canvas[last:])
         parts = [given, digest(self.strength), digest(self.keep), repr((self.pieces, self.show, self.guess))]
         return sha256(" ".join(parts).encode()).hexdigest()[:16]
 

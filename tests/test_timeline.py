@@ -447,6 +447,7 @@ def test_inputs_are_left_alone(pipeline: Pipeline) -> None:
         (lambda: edit(clip(5), torch.ones(4)), "5 numbers"),
         (lambda: edit(clip(5), torch.ones(5, 8, 8)), "a map"),
         (lambda: strengths(clip(5), 1, first=3, last=5), "choose 0 to 4"),
+        (lambda: strengths(clip(5), 1, first=3, last=-4), "frames 3 to -4 .* the first of them comes after the last"),
         (lambda: strengths(clip(5), 1, curve=","), "there is no point in it"),
         (lambda: strengths(clip(5), 1, curve="3:0, 2:1"), "frame 2 does not come after frame 3"),
         (lambda: strengths(clip(5), 1, curve="3:0, -2:1"), "frame -2 does not come after frame 3"),
@@ -462,6 +463,9 @@ def test_what_cannot_be_says_why(call: Callable, words: str) -> None:
         call()
 
 
+STEADY = ("circle", "red", "moves right", "sky")
+
+
 @pytest.mark.parametrize(
     ("line", "seams"),
     [
@@ -473,6 +477,9 @@ def test_what_cannot_be_says_why(call: Callable, words: str) -> None:
         (loop(torch.rand(13, 16, 16, 3), 8), [13]),
         (edit(torch.rand(17, 16, 16, 3), 0.5), []),
         (edit(torch.rand(40, 16, 16, 3), torch.tensor([0.0] * 20 + [0.7] * 9 + [0.0] * 11)), [20, 29]),
+        (edit(torch.rand(9, 16, 16, 3), torch.tensor([0.0] * 5 + [0.003] * 4)), [5]),
+        (extend(render(scene_of(*STEADY, rng=np.random.default_rng(1)), 17, 16, 16), after=8, carry=0), [17]),
+        (empty(17, 16, 16).pin(torch.rand(16, 16, 3), 0).pin(torch.rand(16, 16, 3), -1), [1, 16]),
     ],
 )
 def test_a_timeline_tells_where_its_parts_meet(line: Timeline, seams: list[int]) -> None:
@@ -481,8 +488,12 @@ def test_a_timeline_tells_where_its_parts_meet(line: Timeline, seams: list[int])
     clip = line.restore(torch.full_like(line.canvas, 0.5))
     given = [any((frame == part).flatten(1).all(1).any() for part in sources) for frame in clip]
     assert [t for t in range(1, len(given)) if given[t] != given[t - 1]] == seams
-    assert [strength == 0 for count, strength in line.spans for _ in range(count)] == given
-    assert all(one[1] != other[1] and min(one[0], other[0]) > 0 for one, other in itertools.pairwise(line.spans))
+    _, strength = line.encode(lambda frames: torch.zeros(1, 1, (len(frames) - 1) // 4 + 1, 2, 2))
+    spans = line.spans(strength)
+    assert [value is None for count, value in spans for _ in range(count)] == given
+    assert all(one[1] != other[1] and min(one[0], other[0]) > 0 for one, other in itertools.pairwise(spans))
+    made = {round(float(value), 3) for value in strength.flatten()} | {None}
+    assert {value for _, value in spans} <= made
 
 
 def test_thin_strokes_of_a_large_mask_stay() -> None:

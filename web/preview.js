@@ -1,6 +1,7 @@
 // Shows every frame of a clip in the making, moving, on the node that makes it.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { panelOn, styled } from "./panel.js";
 
 const WIDGET = "sora_preview";
 const HEIGHT = 160; // pixels
@@ -17,21 +18,10 @@ export function findNode(id) {
   return node;
 }
 
-function pictureOf(node) {
-  const known = node.widgets?.find((widget) => widget.name === WIDGET);
-  if (known) return known.element;
-  const picture = document.createElement("img");
-  picture.style.cssText = "width: 100%; height: 100%; object-fit: contain; image-rendering: auto;";
-  picture.alt = "Preview of the clip in the making";
-  const widget = node.addDOMWidget(WIDGET, "preview", picture, {
-    serialize: false, // not in the prompt
-    hideOnZoom: false,
-    getMinHeight: () => HEIGHT,
-  });
-  widget.serialize = false; // not in the workflow
-  const [width, height] = node.computeSize();
-  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
-  return picture;
+function picture() {
+  const element = styled("img", "width: 100%; height: 100%; object-fit: contain; image-rendering: auto;");
+  element.alt = "Preview of the clip in the making";
+  return element;
 }
 
 app.registerExtension({
@@ -39,7 +29,7 @@ app.registerExtension({
   setup() {
     api.addEventListener("sora.preview", ({ detail }) => {
       const node = findNode(detail.node);
-      if (MAKERS.includes(node?.comfyClass)) pictureOf(node).src = detail.image;
+      if (MAKERS.includes(node?.comfyClass)) panelOn(node, WIDGET, picture, HEIGHT).src = detail.image;
     });
   },
 });

@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..config import check_size
@@ -138,8 +138,18 @@ def read_bucket(folder: Path | str, bucket: Bucket, split: str = "train") -> tup
 def read_sources(folder: Path | str, bucket: Bucket, split: str) -> Tensor | None:
     """What the clips of a bucket were before they were edited, (N, C, T, H, W) in half precision (see
     `world.scene.source_of`). None of a split that has no sources."""
-    parts = [load_file(path) for path in sorted((Path(folder) / str(bucket)).glob(f"{split}-*"))]
-    return torch.cat([part["sources"] for part in parts]) if all("sources" in part for part in parts) else None
+    sources, without = [], []
+    for path in sorted((Path(folder) / str(bucket)).glob(f"{split}-*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            if "sources" in file.keys():  # noqa: SIM118 (it is no mapping)
+                sources.append(file.get_tensor("sources"))
+            else:
+                without.append(path)
+    if sources and without:
+        raise ValueError(
+            f"{without[0]} lacks what its clips are edits of, which others have: remove it, to encode anew"
+        )
+    return torch.cat(sources) if sources else None
 
 
 def caption_of(subject: Subject, rng: np.random.Generator) -> str:

@@ -105,7 +105,7 @@ def follow(frames: Tensor, *, whole: bool = False) -> Tensor:
 
 def one_thing(frame: Tensor) -> float:
     """Share of what stands out from the background of a frame (H, W, 3) that one thing of one colour explains, its edge
-    as soft as suits it: near 1 for a single thing, sharp or blurred, near 0.5 where two are blended in equal parts."""
+    as soft as suits it: near 1 for a single thing, sharp or blurred, about 0.7 where two are blended in equal parts."""
     frames = _reduce(frame[None])
     background = _border_median(frames)
     alpha = _segment(frames, background, 2 / min(frames.shape[1:3]))

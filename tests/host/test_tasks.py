@@ -139,6 +139,13 @@ def test_other_latents_are_not_pasted_over(server: Any, api: Any, node: str, inp
     assert outcome.error is None, outcome.error
     note = json.dumps(outcome.outputs[decode])
     assert words in note and "are not put back" in note
+    if node == "LatentCut":
+        prompt["other"]["inputs"]["samples"] = [by_class(prompt, "SoraExtend")[0], 0]
+        text = prompt[sampler]["inputs"]["positive"]
+        inputs = {"first": text, "second": text, "latent": ["other", 0]}
+        prompt["ramp"] = {"class_type": "SoraPromptRamp", "inputs": inputs}
+        prompt[sampler]["inputs"]["positive"] = ["ramp", 0]
+        assert "it was cut or resized after its task" in server.run(prompt).error["exception_message"]
 
 
 @pytest.mark.parametrize(("solver", "resample"), [("dpmpp_2m", 0), ("heun", 0), ("dpmpp_2m", 1)])
@@ -286,8 +293,8 @@ def test_tasks_tell_where_their_parts_meet(server: Any, api: Any, name: str, nod
     outcome = server.run(wanted | {"seams": {"class_type": "PreviewAny", "inputs": shown}})
     assert outcome.error is None and outcome.outputs["seams"]["text"] == [seams]
     if node != "SoraLongVideo":  # and what web/timeline.js draws says the same
-        spans = outcome.outputs[task]["sora_timeline"]
-        given = [strength == 0 for count, strength in spans for _ in range(count)]
+        (spans,) = outcome.outputs[task]["sora_timeline"]
+        given = [strength is None for count, strength in spans for _ in range(count)]
         assert ", ".join(str(t) for t in range(1, len(given)) if given[t] != given[t - 1]) == seams
 
 
@@ -314,9 +321,14 @@ def test_a_long_clip_is_edited_in_windows(server: Any, api: Any, tmp_path: Path)
     assert torch.equal(made[:4], source[:4]) and not (made[4:] == source[4:]).all((1, 2, 3)).any()
     prompt["later"] = {
         "class_type": "SoraExtend",
-        "inputs": {"vae": prompt[task]["inputs"]["vae"], "images": ["clip", 0], "before": 4, "after": 0, "overlap": 9},
+        "inputs": {"vae": prompt[task]["inputs"]["vae"], "images": ["clip", 0], "before": 0, "after": 16, "overlap": 9},
     }
     prompt[node]["inputs"]["latent"] = ["later", 0]
+    prompt["seams"] = {"class_type": "PreviewAny", "inputs": {"source": [node, 2]}}
+    outcome = server.run(prompt)
+    seams = [int(seam) for seam in outcome.outputs["seams"]["text"][0].split(",")]
+    assert seams[0] == 33 and seams == sorted(set(seams))  # the given frames that it sees again have none
+    prompt["later"]["inputs"] |= {"before": 4, "after": 0}
     assert "which makes such a clip at once" in server.run(prompt).error["exception_message"]
 
 
