@@ -22,6 +22,6 @@ def fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
 def digest(*parts: Tensor) -> str:
     """Tells one clip (T, ...), given in parts of it, or its latents from another. It is never copied as a whole."""
     hashed = sha256()
-    for row in (row for part in parts for row in part):
+    for row in (row for part in parts for row in torch.atleast_1d(part)):
         hashed.update(row.contiguous().float().cpu().numpy().tobytes())
     return hashed.hexdigest()[:16]

@@ -144,7 +144,7 @@ def test_other_latents_are_not_pasted_over(server: Any, api: Any, node: str, inp
         text = prompt[sampler]["inputs"]["positive"]
         inputs = {"first": text, "second": text, "latent": ["other", 0]}
         prompt["ramp"] = {"class_type": "SoraPromptRamp", "inputs": inputs}
-        prompt[sampler]["inputs"]["positive"] = ["ramp", 0]
+        prompt[sampler]["inputs"]["positive"], prompt[decode]["inputs"]["latent"] = ["ramp", 0], [sampler, 0]
         assert "it was cut or resized after its task" in server.run(prompt).error["exception_message"]
 
 
