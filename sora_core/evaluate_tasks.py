@@ -7,6 +7,7 @@ and the other end), edits (all 17), and long ones.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -36,7 +37,7 @@ NEAR = 0.25  # of the velocity before a seam: how far that behind it may be off
 SINGLE = 0.85  # share of a frame that one thing explains: a decoded one's has 0.98, an even blend 0.71, in the median
 FPS, MINUTE = 12, 720  # frames a second, and in a long clip
 ON_TRACK = 0.1  # frame units: how far off the old track a thing may be that is on it
-EDITS = (0.5, 0.7, 0.8, 0.9, 0.95)  # strengths
+RECOLOURED, RESTYLED = (0.5, 0.7, 0.8, 0.9), (0.4, 0.5, 0.7)  # at these strengths
 CIRCLING, LASTING = "circles around", ("circles around", "stays still", "bounces")
 TRAVELS = ("moves left", "moves right", "moves up", "moves down")
 
@@ -208,13 +209,14 @@ def _recolour(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     source = bench.clip(scene)
     values: Values = {"kept at 0": torch.equal(bench.make(edit(source, 0.0), prompt, seed), source)}
     outs, changes = [], [0.0]
-    for strength in EDITS:
+    for strength in RECOLOURED:
         out = bench.make(edit(source, strength), prompt, seed)
         outs.append(out)
         changes.append(float((out - source).abs().mean()))
-        values[f"colour at {strength}"] = analyse(out).colour == colour
-        values[f"track at {strength}"] = _same_track(source, out)
-        values[f"both at {strength}"] = bool(values[f"colour at {strength}"] and values[f"track at {strength}"])
+        changed = analyse(out).colour == colour
+        values[f"colour at {strength}"] = changed
+        values[f"colour and way at {strength}"] = changed and _same_way(source, out)
+        values[f"colour and track at {strength}"] = changed and _same_track(source, out)
     again = scene_of(
         thing.shape, thing.colour, thing.motion, scene.background, size=thing.size, speed=thing.speed, rng=bench.rng,
         aspect=bench.width / bench.height,
@@ -232,10 +234,10 @@ def _restyle(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
         scene, style = bench.scene(*TRAVELS), STYLES[1:][bench.rng.integers(len(STYLES) - 1)]
     prompt = canonical(replace(scene, style=style))
     source, wanted = bench.clip(scene), (style, scene.things[0].shape, scene.things[0].colour)
-    outs = [bench.make(edit(source, strength), prompt, seed) for strength in EDITS]
+    outs = [bench.make(edit(source, strength), prompt, seed) for strength in RESTYLED]
     found = [_look(out, scene) for out in outs]
     values: Values = {}
-    for strength, look in zip(EDITS, found, strict=True):
+    for strength, look in zip(RESTYLED, found, strict=True):
         values[f"style at {strength}"] = look[:1] == wanted[:1]
         values[f"style, shape, colour and track at {strength}"] = look == wanted
     return prompt, outs[-2], values
@@ -263,9 +265,9 @@ def _look(frames: Tensor, scene: Scene) -> tuple[str, ...]:
     return one.style, one.things[0].shape, one.things[0].colour
 
 
-def _same_track(a: Tensor, b: Tensor) -> bool:
-    """Whether the things of two clips go the same way at the same place: correlation above 0.9 along the larger motion,
-    and hardly apart."""
+def _same_way(a: Tensor, b: Tensor, apart: float = math.inf) -> bool:
+    """Whether the things of two clips go the same way: correlation above 0.9 along the larger motion. apart: and are no
+    farther from each other, in the median."""
     one, other = follow(a), follow(b)
     seen = ~(one.isnan() | other.isnan()).any(1)
     if seen.sum() < len(a) // 2:
@@ -273,7 +275,12 @@ def _same_track(a: Tensor, b: Tensor) -> bool:
     one, other = one[seen], other[seen]
     axis = int((one.amax(0) - one.amin(0)).argmax())
     together = torch.corrcoef(torch.stack([one[:, axis], other[:, axis]]))[0, 1] > 0.9
-    return bool(together and (one - other).norm(dim=1).median() <= ON_TRACK)
+    return bool(together and (one - other).norm(dim=1).median() <= apart)
+
+
+def _same_track(a: Tensor, b: Tensor) -> bool:
+    """The same way at the same place."""
+    return _same_way(a, b, ON_TRACK)
 
 
 def _windows(bench: _Bench, cues: list[Cue], frames: int, seed: int) -> Tensor:
