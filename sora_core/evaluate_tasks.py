@@ -37,7 +37,7 @@ NEAR = 0.25  # of the velocity before a seam: how far that behind it may be off
 SINGLE = 0.85  # share of a frame that one thing explains: a decoded one's has 0.98, an even blend 0.71, in the median
 FPS, MINUTE = 12, 720  # frames a second, and in a long clip
 ON_TRACK = 0.1  # frame units: how far off the old track a thing may be that is on it
-RECOLOURED, RESTYLED = (0.5, 0.7, 0.8, 0.9), (0.4, 0.5, 0.7)  # at these strengths
+EDITS = (0.4, 0.5, 0.7, 0.8, 0.9, 0.95)  # strengths
 CIRCLING, LASTING = "circles around", ("circles around", "stays still", "bounces")
 TRAVELS = ("moves left", "moves right", "moves up", "moves down")
 
@@ -209,7 +209,7 @@ def _recolour(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
     source = bench.clip(scene)
     values: Values = {"kept at 0": torch.equal(bench.make(edit(source, 0.0), prompt, seed), source)}
     outs, changes = [], [0.0]
-    for strength in RECOLOURED:
+    for strength in EDITS:
         out = bench.make(edit(source, strength), prompt, seed)
         outs.append(out)
         changes.append(float((out - source).abs().mean()))
@@ -234,10 +234,10 @@ def _restyle(bench: _Bench, seed: int) -> tuple[str, Tensor, Values]:
         scene, style = bench.scene(*TRAVELS), STYLES[1:][bench.rng.integers(len(STYLES) - 1)]
     prompt = canonical(replace(scene, style=style))
     source, wanted = bench.clip(scene), (style, scene.things[0].shape, scene.things[0].colour)
-    outs = [bench.make(edit(source, strength), prompt, seed) for strength in RESTYLED]
+    outs = [bench.make(edit(source, strength), prompt, seed) for strength in EDITS]
     found = [_look(out, scene) for out in outs]
     values: Values = {}
-    for strength, look in zip(RESTYLED, found, strict=True):
+    for strength, look in zip(EDITS, found, strict=True):
         values[f"style at {strength}"] = look[:1] == wanted[:1]
         values[f"style, shape, colour and track at {strength}"] = look == wanted
     return prompt, outs[-2], values

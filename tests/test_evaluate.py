@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 from sora_core.evaluate import draw_scene, evaluate, interval, judge, through_vae, vae_psnr
 from sora_core.evaluate_tasks import (
+    EDITS,
     GIVEN,
-    RECOLOURED,
     SINGLE,
     TASKS,
     _goes_on,
@@ -120,7 +120,9 @@ def test_ratios_are_summed_up_by_median_and_90th_percentile() -> None:
     assert _summary([True, False])["share"] == 0.5
 
 
-@pytest.mark.parametrize(("shares", "rising"), [((0.1, 0.2, 0.3, 0.4, 0.5), True), ((0.1, 0.3, 0.2, 0.4, 0.5), False)])
+@pytest.mark.parametrize(
+    ("shares", "rising"), [((0.1, 0.2, 0.3, 0.4, 0.5, 0.6), True), ((0.1, 0.3, 0.2, 0.4, 0.5, 0.6), False)]
+)
 def test_an_edit_changes_more_with_every_strength_or_it_is_said(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, shares: tuple[float, ...], rising: bool
 ) -> None:
@@ -132,7 +134,7 @@ def test_an_edit_changes_more_with_every_strength_or_it_is_said(
     monkeypatch.setattr(Pipeline, "make", make)
     scores = evaluate_tasks(pipeline, clips=1, tasks=("recolour",), quiet=True, width=64, height=64)["recolour"]
     assert scores["kept at 0"]["right"] == 1 and scores["monotonic"]["right"] == rising
-    assert not any(scores[f"colour at {s}"]["right"] for s in RECOLOURED[:2])
+    assert not any(scores[f"colour at {s}"]["right"] for s in EDITS[:3])
 
 
 def test_a_track_is_the_scene_s() -> None:
